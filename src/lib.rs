@@ -6,4 +6,7 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
+pub mod config;
+pub mod limits;

@@ -1,0 +1,137 @@
+//! The table of settings: one row is a key of `fanfare.toml`, a flag and an environment variable.
+//!
+//! Not here: what a value means (`resolve`). Invariant: the default in a row is what `resolve`
+//! takes when nothing is given, so `--help` cannot lie.
+
+use std::time::Duration;
+
+use super::values::{show_duration, show_size};
+use crate::limits;
+
+/// One setting of one value.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The key in the file; `--log-bytes` and `FANFARE_LOG_BYTES` follow from it.
+    pub name: &'static str,
+    /// What stands for the value in help.
+    pub value: &'static str,
+    /// Meaning and unit.
+    pub help: &'static str,
+    /// The default in words where it depends on the host, or nothing.
+    pub note: &'static str,
+}
+
+impl Key {
+    /// The flag: `--log-bytes`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name.replace('_', "-"))
+    }
+
+    /// The environment variable: `FANFARE_LOG_BYTES`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("FANFARE_{}", self.name.to_ascii_uppercase())
+    }
+}
+
+const fn key(
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    note: &'static str,
+) -> Key {
+    Key { name, value, help, note }
+}
+
+/// All settings of one value, in the order of `--help`, `--check` and the example file.
+pub const KEYS: &[Key] = &[
+    key("listen", "ADDRESS", "WebSocket address, IP:PORT; port 0 picks a port", ""),
+    key("admin", "ADDRESS", "Address of health and metrics, IP:PORT", "none"),
+    key("cores", "LIST", "One shard on each of these cores, such as 0-1,4", "all available"),
+    key(
+        "ingest_core",
+        "CORE",
+        "Core of the ingest thread; may be one of the shards'",
+        "not pinned",
+    ),
+    key("spin", "BOOL", "Busy-poll the rings instead of parking: lower latency, full cores", ""),
+    key("log_bytes", "SIZE", "Frame log of each shard, in B, KiB, MiB or GiB", ""),
+    key("ring_batches", "COUNT", "Batches that wait in each shard's ring", ""),
+    key("connections_max", "COUNT", "Open connections of each shard at most", ""),
+    key("channels_max", "COUNT", "Channels at most", ""),
+    key("keys_max", "COUNT", "Distinct (channel, key) pairs at most", ""),
+    key("line_bytes_max", "SIZE", "One producer line at most", ""),
+    key("message_bytes_max", "SIZE", "One message from a client at most", ""),
+    key("subscriptions_max", "COUNT", "Patterns that one connection subscribes to at most", ""),
+    key("send_buffer_bytes", "SIZE", "Kernel send buffer of each connection", "the kernel's"),
+    key("upgrade_timeout", "TIME", "From accept to a complete upgrade request, in ms, s or m", ""),
+    key("heartbeat", "TIME", "Quiet time after which a client gets a heartbeat", ""),
+    key("stop_timeout", "TIME", "How long an orderly stop may take", ""),
+    key("node", "NAME", "The node's name in `welcome`", "the host name"),
+];
+
+/// The default of a setting as text; none where the host decides or nothing is the default.
+#[must_use]
+pub fn default_text(name: &str) -> Option<String> {
+    let time = |ms| show_duration(Duration::from_millis(ms));
+    Some(match name {
+        "listen" => "127.0.0.1:9001".into(),
+        "spin" => "false".into(),
+        "log_bytes" => show_size(limits::LOG_BYTES),
+        "ring_batches" => limits::RING_BATCHES.to_string(),
+        "connections_max" => limits::CONNECTIONS_MAX.to_string(),
+        "channels_max" => limits::CHANNELS_MAX.to_string(),
+        "keys_max" => limits::KEYS_MAX.to_string(),
+        "line_bytes_max" => show_size(limits::LINE_BYTES_MAX),
+        "message_bytes_max" => show_size(limits::MESSAGE_BYTES_MAX),
+        "subscriptions_max" => limits::SUBSCRIPTIONS_MAX.to_string(),
+        "upgrade_timeout" => time(limits::UPGRADE_MS),
+        "heartbeat" => time(limits::HEARTBEAT_MS),
+        "stop_timeout" => time(limits::STOP_MS),
+        _ => return None,
+    })
+}
+
+/// The setting, or one of `others`, that `name` is most likely a slip for.
+#[must_use]
+pub fn did_you_mean(name: &str, others: &[&'static str]) -> Option<&'static str> {
+    let names = KEYS.iter().map(|key| key.name).chain(others.iter().copied());
+    let spelled = name.to_ascii_lowercase().replace('-', "_");
+    names
+        .map(|known| (edits(&spelled, known), known))
+        .filter(|(edits, known)| *edits * 3 <= known.len())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// Letters to insert, delete or replace to make one word of the other (Levenshtein).
+fn edits(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (at, letter) in from.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = at + 1;
+        for (column, other) in to.bytes().enumerate() {
+            let replaced = diagonal + usize::from(letter != other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_finds_its_setting_and_other_words_do_not() {
+        assert_eq!(did_you_mean("listn", &[]), Some("listen"));
+        assert_eq!(did_you_mean("log-bytes", &[]), Some("log_bytes"));
+        assert_eq!(did_you_mean("conections_max", &[]), Some("connections_max"));
+        assert_eq!(did_you_mean("sources", &["source"]), Some("source"));
+        for other in ["port", "service_host", "port_9001_tcp", "x"] {
+            assert_eq!(did_you_mean(other, &["source", "map"]), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Settings as they are meant: validated values that the rest of the server takes.
+//!
+//! Not here: how they were typed (`cli`). Invariant: a [`Settings`] that exists is within the
+//! bounds of [`crate::limits`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod file;
+pub mod keys;
+pub mod mapping;
+pub mod raw;
+pub mod resolve;
+pub mod source_url;
+pub mod values;
+
+use mapping::MapRule;
+
+/// Everything that a server is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The WebSocket address; port 0 picks a port.
+    pub listen: SocketAddr,
+    /// The admin address, if any.
+    pub admin: Option<SocketAddr>,
+    /// One shard on each of these cores.
+    pub cores: Vec<usize>,
+    /// The core of the ingest thread; may be one of `cores`.
+    pub ingest_core: Option<usize>,
+    /// Busy-poll the rings instead of parking.
+    pub spin: bool,
+    /// Where events come from.
+    pub sources: Vec<Source>,
+    /// Frame log of each shard, bytes.
+    pub log_bytes: usize,
+    /// Batches that each shard's ring holds; a power of two is not required.
+    pub ring_batches: usize,
+    /// Open connections of each shard at most.
+    pub connections_max: usize,
+    /// Channels at most.
+    pub channels_max: usize,
+    /// Distinct (channel, key) pairs at most.
+    pub keys_max: usize,
+    /// Bytes of one producer line at most.
+    pub line_bytes_max: usize,
+    /// Bytes of one message from a client at most.
+    pub message_bytes_max: usize,
+    /// Patterns in one connection's subscription set at most.
+    pub subscriptions_max: usize,
+    /// Kernel send buffer of each connection, bytes; the kernel's default when absent.
+    pub send_buffer_bytes: Option<usize>,
+    /// From accept to a complete upgrade request.
+    pub upgrade_timeout: Duration,
+    /// Quiet time after which a client gets a heartbeat.
+    pub heartbeat: Duration,
+    /// How long an orderly stop may take.
+    pub stop_timeout: Duration,
+    /// The node's name in `welcome`.
+    pub node: String,
+}
+
+/// One source of events with its mapping.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where it reads.
+    pub address: SourceAddress,
+    /// How its JSON becomes events; empty: lines are producer events as in `docs/PROTOCOL.md`.
+    pub map: Vec<MapRule>,
+}
+
+/// Where a source reads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceAddress {
+    /// `tcp://HOST:PORT`: NDJSON from many producers; port 0 picks a port.
+    Tcp(SocketAddr),
+    /// `unix://PATH`: the same over a Unix socket.
+    Unix(PathBuf),
+    /// `stdin://`: NDJSON from standard input.
+    Stdin,
+    /// `replay:FILE[,FILE…][?speed=max&loop=true&sort=true&time=POINTER]`.
+    Replay(Replay),
+}
+
+/// What to replay and how fast.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replay {
+    /// Plain or gzip files, NDJSON or `<ns> <raw JSON>`, merged by time.
+    pub input: ReplayInput,
+    /// Pace.
+    pub speed: Speed,
+    /// Start again at the end.
+    pub looping: bool,
+    /// Read everything first and sort by time; for files that are not in order.
+    pub sort: bool,
+    /// JSON pointer to an NDJSON line's time, integer nanoseconds or RFC 3339; absent: the line's
+    /// top-level `ts`. The time before a `<ns> <raw JSON>` line goes first.
+    pub time: Option<mapping::Pointer>,
+}
+
+impl fmt::Display for Replay {
+    /// The files; for people, so without the query.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.input {
+            ReplayInput::Embedded(_) => f.write_str("replay:embedded"),
+            ReplayInput::Files(files) => {
+                let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+                write!(f, "replay:{}", names.join(","))
+            }
+        }
+    }
+}
+
+/// The bytes of a replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplayInput {
+    /// Files, in the order that breaks ties of time.
+    Files(Vec<PathBuf>),
+    /// A capture inside the program (the demo's), gzip.
+    Embedded(&'static [u8]),
+}
+
+/// Pace of a replay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    /// This many times the recorded pace.
+    Times(f64),
+    /// As fast as the rings take it.
+    Max,
+}

@@ -1,0 +1,280 @@
+//! Layers of text into [`Settings`], or everything that is wrong with them.
+//!
+//! Not here: reading the layers. Invariant: a [`Settings`] that leaves here is within
+//! [`crate::limits`], and its addresses do not collide.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::keys::{KEYS, default_text};
+use super::mapping::MapRule;
+use super::raw::{Given, Origin, Problem, Problems, Raw};
+use super::values::{self, Wrong};
+use super::{Settings, Source, SourceAddress, source_url};
+use crate::limits;
+
+/// What the settings take from the machine.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Cores that this process may run on.
+    pub cores: Vec<usize>,
+    /// The host's name.
+    pub name: String,
+}
+
+/// Valid settings and how they came about.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The settings.
+    pub settings: Settings,
+    /// Each setting in the notation of `fanfare.toml`, with its origin as a comment.
+    pub lines: Vec<String>,
+}
+
+/// Makes settings of all layers; `own` is the source of a server that brings its own.
+///
+/// # Errors
+/// Every wrong setting, not only the first.
+pub fn resolve(raw: &Raw, host: &Host, own: Option<Source>) -> Result<Resolved, Problems> {
+    let mut resolver = Resolver { raw, problems: raw.problems.clone(), lines: Vec::new() };
+    let settings = resolver.settings(host, own);
+    let Resolver { mut problems, lines, .. } = resolver;
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(Resolved { settings, lines }),
+        _ => {
+            problems.sort_by_key(|problem| match &problem.origin {
+                Origin::File(_, line) => (0, *line),
+                Origin::Variable(_) => (1, 0),
+                Origin::Flag(_) => (2, 0),
+                Origin::Default => (3, 0),
+            });
+            Err(Problems(problems))
+        }
+    }
+}
+
+struct Resolver<'a> {
+    raw: &'a Raw,
+    problems: Vec<Problem>,
+    lines: Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn settings(&mut self, host: &Host, own: Option<Source>) -> Option<Settings> {
+        let all_cores = values::show_cores(&host.cores);
+        let listen = self.address("listen");
+        let admin = self.address("admin");
+        let cores =
+            self.take("cores", Some(all_cores), true, |text| values::cores(text, &host.cores));
+        let ingest_core = self.take("ingest_core", None, false, |text| {
+            match values::cores(text, &host.cores)?.as_slice() {
+                [core] => Ok(*core),
+                _ => Err(Wrong::new("more than one core", "one core, such as 0")),
+            }
+        });
+        let spin = self.take("spin", None, false, values::boolean);
+        let log_bytes = self.size("log_bytes", limits::LOG_BYTES_MIN..=limits::LOG_BYTES_MAX);
+        let ring_batches =
+            self.count("ring_batches", limits::RING_BATCHES_MIN..=limits::RING_BATCHES_MAX);
+        let connections_max = self.count("connections_max", 1..=limits::CONNECTIONS_SETTING_MAX);
+        let channels_max = self.count("channels_max", 1..=limits::CHANNELS_SETTING_MAX);
+        let keys_max = self.count("keys_max", 1..=limits::KEYS_SETTING_MAX);
+        let line_bytes_max =
+            self.size("line_bytes_max", limits::LINE_BYTES_MIN..=limits::LINE_BYTES_MAX);
+        let message_bytes = limits::MESSAGE_BYTES_MIN..=limits::MESSAGE_BYTES_SETTING_MAX;
+        let message_bytes_max = self.size("message_bytes_max", message_bytes);
+        let subscriptions_max =
+            self.count("subscriptions_max", 1..=limits::SUBSCRIPTIONS_SETTING_MAX);
+        let send_buffer = limits::SEND_BUFFER_BYTES_MIN..=limits::SEND_BUFFER_BYTES_MAX;
+        let send_buffer_bytes = self.size("send_buffer_bytes", send_buffer);
+        let upgrade_timeout = self.duration("upgrade_timeout", limits::TIMEOUT_MS_MIN);
+        let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
+        let stop_timeout = self.duration("stop_timeout", 0);
+        let node = self.take("node", Some(host.name.clone()), true, |text| {
+            values::node(text, limits::NODE_BYTES_MAX)
+        });
+        let sources = self.sources(own);
+        self.collisions(listen, admin, &sources);
+        Some(Settings {
+            listen: listen?,
+            admin,
+            cores: cores?,
+            ingest_core,
+            spin: spin?,
+            sources,
+            log_bytes: log_bytes?,
+            ring_batches: ring_batches?,
+            connections_max: connections_max?,
+            channels_max: channels_max?,
+            keys_max: keys_max?,
+            line_bytes_max: line_bytes_max?,
+            message_bytes_max: message_bytes_max?,
+            subscriptions_max: subscriptions_max?,
+            send_buffer_bytes,
+            upgrade_timeout: upgrade_timeout?,
+            heartbeat: heartbeat?,
+            stop_timeout: stop_timeout?,
+            node: node?,
+        })
+    }
+
+    /// The value of a key: given, or `host`'s, or the table's default; none if that is the default
+    /// or if it was wrong, which is then among the problems.
+    fn take<T>(
+        &mut self,
+        key: &'static str,
+        host: Option<String>,
+        quoted: bool,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        debug_assert!(KEYS.iter().any(|row| row.name == key), "{key} has a row in the table");
+        let default =
+            || Some(Given { text: host.or_else(|| default_text(key))?, origin: Origin::Default });
+        let Some(given) = self.raw.values.get(key).cloned().or_else(default) else {
+            self.lines.push(format!("# {key} is not set"));
+            return None;
+        };
+        match parse(&given.text) {
+            Ok(value) => {
+                let quote = if quoted { "\"" } else { "" };
+                self.lines
+                    .push(format!("{key} = {quote}{}{quote}  # {}", given.text, given.origin));
+                Some(value)
+            }
+            Err(wrong) => {
+                self.problem(given.origin, key, wrong);
+                None
+            }
+        }
+    }
+
+    fn address(&mut self, key: &'static str) -> Option<SocketAddr> {
+        self.take(key, None, true, values::socket_address)
+    }
+
+    fn size(&mut self, key: &'static str, range: RangeInclusive<usize>) -> Option<usize> {
+        self.take(key, None, true, |text| values::size(text, range.clone()))
+    }
+
+    fn count(&mut self, key: &'static str, range: RangeInclusive<usize>) -> Option<usize> {
+        self.take(key, None, false, |text| values::count(text, range.clone()))
+    }
+
+    fn duration(&mut self, key: &'static str, ms_min: u64) -> Option<Duration> {
+        self.take(key, None, true, |text| values::duration(text, ms_min..=limits::TIMEOUT_MS_MAX))
+    }
+
+    fn sources(&mut self, own: Option<Source>) -> Vec<Source> {
+        if let Some(own) = own {
+            return vec![own];
+        }
+        let in_file = |given: &Given| matches!(given.origin, Origin::File(..));
+        let shared = self.shared_rules();
+        let apply = self.raw.sources.iter().any(|source| !in_file(&source.url));
+        if let (false, Some(given), false) =
+            (apply, self.raw.maps.first(), self.raw.sources.is_empty())
+        {
+            let what = "rules for sources of the command line, but there are none";
+            let allowed = "--source beside it, or [[source.map]] in the file";
+            self.problem(given.origin.clone(), "map", Wrong::new(what, allowed));
+        }
+        let mut sources = Vec::new();
+        for source in &self.raw.sources {
+            let map = if in_file(&source.url) { source.map.clone() } else { shared.clone() };
+            match source_url::parse(&source.url.text) {
+                Ok(address) => {
+                    self.duplicate(&sources, &address, &source.url);
+                    let rules = match map.len() {
+                        0 => String::new(),
+                        rules => format!(", {rules} mapping rules"),
+                    };
+                    let (url, origin) = (&source.url.text, &source.url.origin);
+                    self.lines.push(format!("source = {url:?}  # {origin}{rules}"));
+                    sources.push(Source { address, map });
+                }
+                Err(wrong) => self.problem(source.url.origin.clone(), "source", wrong),
+            }
+        }
+        // Where sources or the whole file could not be read, they are not absent.
+        let unread = |key: &str| key.starts_with("source") || ["config", "syntax"].contains(&key);
+        let absent = self.raw.sources.is_empty()
+            && !self.problems.iter().any(|problem| unread(&problem.key));
+        if absent {
+            let allowed = "one or more, such as --source tcp://127.0.0.1:9002";
+            let wrong = Wrong::new("no source of events", allowed);
+            self.problem(Origin::Flag("--source".into()), "source", wrong);
+        }
+        if sources.len() > limits::SOURCES_MAX {
+            let what = format!("{} sources", sources.len());
+            let allowed = format!("at most {}", limits::SOURCES_MAX);
+            self.problem(Origin::Default, "source", Wrong::new(what, allowed));
+        }
+        sources
+    }
+
+    fn shared_rules(&mut self) -> Vec<MapRule> {
+        let mut rules = Vec::new();
+        for given in &self.raw.maps {
+            match MapRule::parse_inline(&given.text) {
+                Ok(rule) => rules.push(rule),
+                Err(what) => {
+                    let what = what.replace('\n', ", ");
+                    let allowed = "a TOML inline table, such as { channel = \"trade.{/s}\" }";
+                    self.problem(given.origin.clone(), "map", Wrong::new(what, allowed));
+                }
+            }
+        }
+        rules
+    }
+
+    fn duplicate(&mut self, sources: &[Source], address: &SourceAddress, given: &Given) {
+        let picks_port = matches!(address, SourceAddress::Tcp(address) if address.port() == 0);
+        if !picks_port && sources.iter().any(|source| source.address == *address) {
+            let wrong = Wrong::new(format!("`{}` is there twice", given.text), "each source once");
+            self.problem(given.origin.clone(), "source", wrong);
+        }
+    }
+
+    /// Addresses of this server that are the same, apart from port 0.
+    fn collisions(
+        &mut self,
+        listen: Option<SocketAddr>,
+        admin: Option<SocketAddr>,
+        sources: &[Source],
+    ) {
+        let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
+        let tcp = sources.iter().filter_map(|source| match source.address {
+            SourceAddress::Tcp(address) => Some(("source", address)),
+            _ => None,
+        });
+        let own = [("listen", listen), ("admin", admin)].into_iter();
+        for (key, address) in own.filter_map(|(key, address)| Some((key, address?))).chain(tcp) {
+            let other = taken.iter().find(|(_, other)| *other == address && other.port() != 0);
+            match other {
+                Some((other, _)) if key != "source" || *other != "source" => {
+                    let origin = match self.raw.values.get(key) {
+                        Some(given) => given.origin.clone(),
+                        None => {
+                            let taken = Ok(SourceAddress::Tcp(address));
+                            (self.raw.sources.iter())
+                                .find(|source| source_url::parse(&source.url.text) == taken)
+                                .map_or(Origin::Default, |source| source.url.origin.clone())
+                        }
+                    };
+                    let what = format!("{address} is the address of {other} already");
+                    self.problem(origin, key, Wrong::new(what, "another port, or port 0"));
+                }
+                _ => taken.push((key, address)),
+            }
+        }
+    }
+
+    fn problem(&mut self, origin: Origin, key: &str, wrong: Wrong) {
+        let allowed = format!("allowed: {}", wrong.allowed);
+        self.problems.push(Problem { origin, key: key.to_owned(), what: wrong.what, allowed });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! Every bound of the product, in one place, with its unit and its reason.
+//!
+//! Not here: settings that an operator changes; those are in [`crate::config`], which takes its
+//! defaults and its allowed ranges from this file. Invariant: no other file names a bound.
+
+/// Bytes of one producer line, newline included. A 1000 × 1000 level REST book is 64 KiB; 1 MiB
+/// leaves room for sixteen times that.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of text and index that a replay with `sort=true` holds. A day of a busy instrument is
+/// 300 MiB; what is larger is better sorted once than at each start.
+pub const SORT_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of a channel name. NATS subjects of exchanges stay below 100; 255 fits a length byte.
+pub const CHANNEL_BYTES_MAX: usize = 255;
+
+/// Dot-separated tokens of a channel name or pattern; bounds the work of one match.
+pub const CHANNEL_TOKENS_MAX: usize = 16;
+
+/// Bytes of a key. Keys are symbols or price levels.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// Channels that one server knows. All spot and derivative symbols of the largest venue times ten
+/// streams stay below it; the tables cost about 100 bytes for each.
+pub const CHANNELS_MAX: usize = 65_536;
+
+/// Distinct (channel, key) pairs that one server knows.
+pub const KEYS_MAX: usize = 1 << 20;
+
+/// Events in one batch: a flush should begin before the ingest thread has filled a second batch.
+pub const BATCH_EVENTS_MAX: usize = 1_024;
+
+/// Bytes of producers' data in one batch, unless a single event is larger.
+pub const BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// Batches that wait in one shard's ring (default). With full batches that is 16 MiB of data
+/// or 65,536 events, about ten seconds of the busiest recorded feed.
+pub const RING_BATCHES: usize = 64;
+
+/// Smallest frame log of a shard, bytes: it must hold some of the largest frames.
+pub const LOG_BYTES_MIN: usize = 8 << 20;
+
+/// Frame log of a shard, bytes (default).
+pub const LOG_BYTES: usize = 64 << 20;
+
+/// Largest frame log of a shard, bytes.
+pub const LOG_BYTES_MAX: usize = 16 << 30;
+
+/// Bytes of log for each index entry: the envelope of the smallest event is about this long, so the
+/// byte ring is always the one that runs out first on real feeds.
+pub const LOG_BYTES_PER_ENTRY: usize = 128;
+
+/// Slices that one send gathers. The kernel's own bound is 1,024 (`UIO_MAXIOV`); merged runs seldom
+/// pass a few dozen.
+pub const GATHER_SLICES_MAX: usize = 256;
+
+/// Bytes that one send gathers. Enough to fill a socket buffer; small enough that a client that
+/// catches up does not hold the core for long.
+pub const GATHER_BYTES_MAX: usize = 256 << 10;
+
+/// Index entries that one visit of a lagging connection looks at, so that a visit that finds
+/// nothing wanted stays below about 20 µs.
+pub const WALK_ENTRIES_MAX: usize = 8_192;
+
+/// Sends in one submission to the kernel.
+pub const FLUSH_SENDS_MAX: usize = 256;
+
+/// Bytes of control frames (acknowledgements, pongs, receipts) that a connection may be owed when
+/// it asks for more. A client that asks without reading passes it and is closed; the rest of a data
+/// frame in flight does not count, because that is the server's own doing.
+pub const OWED_BYTES_MAX: usize = 256 << 10;
+
+/// Connections of one shard (default).
+pub const CONNECTIONS_MAX: usize = 100_000;
+
+/// Bytes of one message from a client. A subscribe command for 1,000 channels is about 20 KiB.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// Patterns in one connection's subscription set.
+pub const SUBSCRIPTIONS_MAX: usize = 1_024;
+
+/// Bytes of a text `req_id`. A UUID has 36.
+pub const REQ_ID_BYTES_MAX: usize = 64;
+
+/// Bytes of a client's own text (a method, a field's name) that an error message repeats.
+pub const ECHO_BYTES_MAX: usize = 64;
+
+/// Concrete channel names in a loss receipt; when more lost something the receipt names the
+/// subscribed patterns instead.
+pub const RECEIPT_CHANNELS_MAX: usize = 128;
+
+/// Bytes of an upgrade request's head. Precedents: nginx 8 KiB a header, node.js 16 KiB in all.
+pub const UPGRADE_BYTES_MAX: usize = 8 << 10;
+
+/// Header lines of an upgrade request. Browsers behind two proxies send about 30.
+pub const UPGRADE_HEADERS_MAX: usize = 64;
+
+/// Seconds that a client refused at capacity is told to wait: time for a rolling restart elsewhere,
+/// short enough that a person does not give up.
+pub const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// Milliseconds from accept to a complete upgrade request (default).
+pub const UPGRADE_MS: u64 = 10_000;
+
+/// Milliseconds of quiet after which a client gets a heartbeat (default).
+pub const HEARTBEAT_MS: u64 = 5_000;
+
+/// Milliseconds that a close handshake may take before the socket is dropped.
+pub const CLOSE_MS: u64 = 2_000;
+
+/// Milliseconds that an orderly stop may take (default).
+pub const STOP_MS: u64 = 5_000;
+
+/// Bytes that a reader takes from a socket at once, into one buffer per core.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// Producers connected at once; each has a read buffer of [`READ_BYTES`].
+pub const PRODUCERS_MAX: u64 = 1_024;
+
+/// Bytes of error replies that are collected before they are written to a producer.
+pub const REPLY_BYTES: usize = 16 << 10;
+
+/// Milliseconds that a producer has to read its error replies before it is taken for deaf.
+pub const REPLY_MS: u64 = 1_000;
+
+/// Milliseconds before accepting is tried again after the kernel refused.
+pub const RETRY_MS: u64 = 50;
+
+/// Bytes of a request to the admin address.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 << 10;
+
+/// Milliseconds from accept to the end of an admin request.
+pub const ADMIN_MS: u64 = 2_000;
+
+/// Milliseconds between two additions of a shard's latencies to the shared histogram at least: a
+/// live view that looks twice a second finds some at each look.
+pub const LAG_MERGE_MS: u64 = 200;
+
+/// Pending connections that the kernel keeps for one listener; it caps the value at
+/// `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+
+/// File descriptors that the process needs beside its connections.
+pub const DESCRIPTORS_SPARE: u64 = 128;
+
+/// Bytes of locked memory that one glommio executor asks for.
+pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
+
+/// Smallest ring of a shard, batches: one being written while one is read.
+pub const RING_BATCHES_MIN: usize = 2;
+
+/// Largest ring of a shard, batches. Full batches of that many are 16 GiB, the largest log.
+pub const RING_BATCHES_MAX: usize = 65_536;
+
+/// Connections of one shard that may be asked for: the kernel's default `fs.nr_open`.
+pub const CONNECTIONS_SETTING_MAX: usize = 1 << 20;
+
+/// Open connections of each shard of the demo: within the descriptors that most hosts allow.
+pub const DEMO_CONNECTIONS_MAX: usize = 1_000;
+
+/// Channels that may be asked for; the tables of that many are about 2 GiB on each core.
+pub const CHANNELS_SETTING_MAX: usize = 1 << 24;
+
+/// (channel, key) pairs that may be asked for, for the same reason.
+pub const KEYS_SETTING_MAX: usize = 1 << 24;
+
+/// Smallest bound of a producer line, bytes: the smallest event is about 30.
+pub const LINE_BYTES_MIN: usize = 64;
+
+/// Smallest bound of a client's message, bytes: one subscribe command fits.
+pub const MESSAGE_BYTES_MIN: usize = 512;
+
+/// Largest bound of a client's message, bytes: what one connection may make a core buffer.
+pub const MESSAGE_BYTES_SETTING_MAX: usize = 1 << 20;
+
+/// Patterns in one connection's set that may be asked for.
+pub const SUBSCRIPTIONS_SETTING_MAX: usize = 65_536;
+
+/// Smallest kernel send buffer, bytes: `SOCK_MIN_SNDBUF` of Linux.
+pub const SEND_BUFFER_BYTES_MIN: usize = 4_608;
+
+/// Largest kernel send buffer, bytes; the kernel caps it at `net.core.wmem_max` as well.
+pub const SEND_BUFFER_BYTES_MAX: usize = 64 << 20;
+
+/// Milliseconds: a timeout or heartbeat that may be asked for. Below a tenth of a second, clients
+/// across an ocean fail; above five minutes, middleboxes have forgotten the connection.
+pub const TIMEOUT_MS_MIN: u64 = 100;
+/// Milliseconds: see [`TIMEOUT_MS_MIN`].
+pub const TIMEOUT_MS_MAX: u64 = 300_000;
+
+/// Sources of one server; each network source has a listener and a task on the ingest thread.
+pub const SOURCES_MAX: usize = 64;
+
+/// Bytes of a node's name: a host name's label (RFC 1035) fits.
+pub const NODE_BYTES_MAX: usize = 64;
+
+/// Bytes of one message that our own client takes: the largest event with its envelope, with room
+/// for servers of larger bounds.
+pub const CLIENT_MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Milliseconds that our own client waits for a connection and for the answer to its upgrade.
+pub const CLIENT_CONNECT_MS: u64 = 5_000;
+
+/// Milliseconds that `publish` waits at the end for replies to its last lines.
+pub const REPLIES_MS: u64 = 10_000;
+
+/// Bytes of frames that a turn of a shard appends to its log before it flushes, give or take one
+/// batch.
+/// Bounds how long the first client of a flush waits for the last event of it.
+pub const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// Milliseconds in which the sweep looks at every connection once (heartbeats, deadlines); what it
+/// finds is late by that much at most.
+pub const SWEEP_MS: u64 = 1_000;
+
+/// Milliseconds between two ticks, each of which is a step of the sweep, so that what it sends is
+/// spread over its round; also the longest that an executor sleeps.
+pub const SWEEP_STEP_MS: u64 = 10;
+
+/// Milliseconds that tasks of one core run before the executor looks at its events again: the delay
+/// of readers and accepts beside a long flush. Shorter slices are lost whole when the thread loses
+/// its core (`docs/adr/0006-a-tick-from-outside-the-executors.md`).
+pub const PREEMPT_MS: u64 = 10;
+
+/// The same before the first task has run, milliseconds: a thread that is not scheduled for a slice
+/// at its start would park with its first task ready.
+pub const PREEMPT_START_MS: u64 = 60_000;
+
+/// Log lines that wait for the live view's next turn; a burst keeps its newest.
+pub const HELD_LINES_MAX: usize = 1_000;
+
+/// Looks that the live view's sparklines go back: a minute, and no terminal is much wider.
+pub const VIEW_HISTORY_MAX: usize = 120;
+
+/// Lines that `replay` names when it cannot send them; a rule that fits nothing would fill the
+/// terminal.
+pub const SKIPPED_SHOWN_MAX: u64 = 10;
+
+/// Bytes of a frame beside its event's data: the channel, the key with every byte escaped, and the
+/// fixed names and numbers, which are below 256.
+const ENVELOPE_BYTES_MAX: usize = CHANNEL_BYTES_MAX + 6 * KEY_BYTES_MAX + 256;
+
+const _: () = assert!(
+    // The last batch of a turn may begin one byte below the bound, end with the longest line, and
+    // leave as much unused at the end of the ring.
+    TURN_BYTES_MAX
+        + BATCH_EVENTS_MAX * ENVELOPE_BYTES_MAX
+        + BATCH_BYTES_MAX
+        + 2 * (LINE_BYTES_MAX + ENVELOPE_BYTES_MAX)
+        <= LOG_BYTES_MIN,
+    "what a turn appends is still in the log when the turn is flushed"
+);
+const _: () = assert!(LOG_BYTES_MIN >= 2 * (LINE_BYTES_MAX + 1_024), "a log holds two frames");
+const _: () = assert!(GATHER_SLICES_MAX <= 1_024, "UIO_MAXIOV");
+const _: () = assert!(RING_BATCHES.is_power_of_two());
