@@ -6,7 +6,9 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`telemetry`] | per-core counters, merged on read |
 //! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
 pub mod config;
 pub mod limits;
+pub mod telemetry;
