@@ -6,9 +6,11 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`protocol`] | pure: WebSocket, channel names, events, commands, replies |
 //! | [`telemetry`] | per-core counters, merged on read |
 //! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
 pub mod config;
 pub mod limits;
+pub mod protocol;
 pub mod telemetry;

@@ -1,0 +1,170 @@
+//! Channel names and the patterns that match them.
+//!
+//! Names are dot-separated tokens of `a-zA-Z0-9_-`; in a pattern `*` matches one token and a final
+//! `>` the rest (one token or more), as in NATS subjects. Not here: which patterns a client holds
+//! (`fanout`). Invariant: a [`Pattern`] that exists is valid.
+
+use crate::limits::{CHANNEL_BYTES_MAX, CHANNEL_TOKENS_MAX};
+
+/// Why a channel name or a pattern was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing between two dots, at an end, or at all.
+    #[error("empty token; a name is tokens of a-z A-Z 0-9 _ - separated by single dots")]
+    EmptyToken,
+    /// A character outside the alphabet.
+    #[error("character not allowed; tokens take a-z A-Z 0-9 _ -, and patterns also * and >")]
+    Character,
+    /// `*` or `>` beside other characters, or `>` before the end.
+    #[error("a wildcard is a whole token: * for one token, > for the rest and only at the end")]
+    Wildcard,
+    /// More than [`CHANNEL_BYTES_MAX`] bytes.
+    #[error("longer than {CHANNEL_BYTES_MAX} bytes")]
+    TooLong,
+    /// The server's own name.
+    #[error("the first token `control` belongs to the server; choose another")]
+    Reserved,
+    /// More than [`CHANNEL_TOKENS_MAX`] tokens.
+    #[error("more than {CHANNEL_TOKENS_MAX} tokens")]
+    TooManyTokens,
+}
+
+/// The first token that producers may not use: the server's own messages have this channel.
+const RESERVED: &str = "control";
+
+/// Checks a channel name: no wildcards, and not the server's own.
+///
+/// # Errors
+/// The first rule that the name breaks.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    check(name, false)?;
+    if name.split('.').next() == Some(RESERVED) { Err(NameError::Reserved) } else { Ok(()) }
+}
+
+fn check(name: &str, wildcards: bool) -> Result<(), NameError> {
+    if name.len() > CHANNEL_BYTES_MAX {
+        return Err(NameError::TooLong);
+    }
+    let mut tokens = 0;
+    let mut rest_seen = false;
+    for token in name.split('.') {
+        tokens += 1;
+        if rest_seen {
+            return Err(NameError::Wildcard);
+        }
+        match token {
+            "" => return Err(NameError::EmptyToken),
+            "*" if wildcards => {}
+            ">" if wildcards => rest_seen = true,
+            _ if token.bytes().all(is_token_byte) => {}
+            _ if wildcards && token.bytes().any(|byte| byte == b'*' || byte == b'>') => {
+                return Err(NameError::Wildcard);
+            }
+            _ => return Err(NameError::Character),
+        }
+    }
+    if tokens > CHANNEL_TOKENS_MAX { Err(NameError::TooManyTokens) } else { Ok(()) }
+}
+
+/// True for the bytes that a token may hold.
+#[must_use]
+pub const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// A valid subscription pattern; without wildcards it is one channel's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Takes a pattern as a client wrote it.
+    ///
+    /// # Errors
+    /// The first rule that the pattern breaks.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        check(text, true)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True when the pattern names exactly one channel.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        !self.0.bytes().any(|byte| byte == b'*' || byte == b'>')
+    }
+
+    /// True when the pattern matches every channel.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        &*self.0 == ">"
+    }
+
+    /// Whether `channel`, a valid name, is matched.
+    #[must_use]
+    pub fn matches(&self, channel: &str) -> bool {
+        let mut names = channel.split('.');
+        for token in self.0.split('.') {
+            match (token, names.next()) {
+                (">", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (token, Some(name)) if token == name => {}
+                _ => return false,
+            }
+        }
+        names.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_patterns_are_checked_token_by_token() {
+        for good in ["a", "trade.BTC-USDT", "a_b.c.D9"] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        assert_eq!(check_name("control"), Err(NameError::Reserved));
+        assert_eq!(check_name("control.x"), Err(NameError::Reserved));
+        assert_eq!(check_name(""), Err(NameError::EmptyToken));
+        assert_eq!(check_name("a..b"), Err(NameError::EmptyToken));
+        assert_eq!(check_name("a.b."), Err(NameError::EmptyToken));
+        assert_eq!(check_name("a.b@c"), Err(NameError::Character));
+        assert_eq!(check_name("a.*"), Err(NameError::Character));
+        assert_eq!(check_name(&"x".repeat(256)), Err(NameError::TooLong));
+        assert_eq!(check_name(&"x.".repeat(17)[..33]), Err(NameError::TooManyTokens));
+        for (bad, why) in [
+            ("a.>.b", NameError::Wildcard),
+            ("a.b*", NameError::Wildcard),
+            ("a.>b", NameError::Wildcard),
+            ("a b", NameError::Character),
+        ] {
+            assert_eq!(Pattern::parse(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn wildcards_match_as_nats_subjects_do() {
+        for (pattern, channel, expected) in [
+            ("trade.BTC", "trade.BTC", true),
+            ("trade.BTC", "trade.ETH", false),
+            ("trade.*", "trade.BTC", true),
+            ("trade.*", "trade", false),
+            ("trade.*", "trade.a.b", false),
+            ("*.BTC", "quote.BTC", true),
+            ("trade.>", "trade.a.b", true),
+            ("trade.>", "trade", false),
+            (">", "a", true),
+            ("*.>", "a", false),
+            ("*.*", "a.b", true),
+        ] {
+            let pattern = Pattern::parse(pattern).unwrap();
+            assert_eq!(pattern.matches(channel), expected, "{} {channel}", pattern.as_str());
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! A producer's event, as it enters: what a source parsed and the sequencer takes.
+//!
+//! Not here: how a line becomes an event (`sources`), and what a client is sent
+//! ([`crate::protocol::data`]). Invariant: `data` is one complete JSON value, byte for byte as the
+//! producer wrote it, without a newline.
+
+/// What an event does to the events before it on its channel and key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Kind {
+    /// One more event; with a key, the newest value of that key.
+    #[default]
+    Update,
+    /// Replaces everything before it on its channel (and key).
+    Snapshot,
+}
+
+impl Kind {
+    /// The word on the wire: `update` or `snapshot`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Update => "update",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// One event of a producer, borrowed from the parser's buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// A valid channel name (see [`crate::protocol::channel::check_name`]).
+    pub channel: &'a str,
+    /// Present for last-value data: a newer event of the same channel and key supersedes this one.
+    pub key: Option<&'a str>,
+    /// Update or snapshot.
+    pub kind: Kind,
+    /// The producer's time, nanoseconds since the Unix epoch.
+    pub ts: Option<u64>,
+    /// The payload: one JSON value, passed on digit for digit.
+    pub data: &'a [u8],
+}

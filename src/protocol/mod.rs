@@ -1,0 +1,10 @@
+//! Everything that is spoken: pure values in, values out; no socket, no clock, no executor.
+
+pub mod channel;
+pub mod command;
+pub mod data;
+pub mod event;
+pub mod json;
+pub mod policy;
+pub mod reply;
+pub mod ws;

@@ -1,0 +1,355 @@
+//! What the server says about itself and about requests: the JSON text of control messages.
+//!
+//! Every function appends one message's payload. Not here: frames around it (`ws`) and events
+//! ([`super::data`]). Invariant: the text is one JSON object, whatever the strings in it hold.
+
+use super::command::{ErrorCode, Refusal, ReqId};
+use super::json::{write_i64, write_string, write_u64};
+use super::policy::Policy;
+
+/// The first message of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Welcome<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// The life of the total order that `seq` belongs to.
+    pub epoch: &'a str,
+    /// The last `seq` given out.
+    pub seq: u64,
+    /// Milliseconds of quiet after which a heartbeat comes.
+    pub heartbeat_ms: u64,
+    /// Bytes of one message from the client at most.
+    pub message_bytes_max: usize,
+    /// Patterns in the connection's subscription set at most.
+    pub subscriptions_max: usize,
+}
+
+/// What a subscription came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effective {
+    /// The policy in effect.
+    pub policy: Policy,
+    /// The boundary: the change holds for every event after it.
+    pub seq: u64,
+    /// Channels that exist now and match.
+    pub matched: u64,
+}
+
+/// The outcome for one of a request's channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelResult<'a> {
+    /// The pattern as the client wrote it.
+    pub channel: &'a str,
+    /// Done, or why not.
+    pub outcome: Result<Effective, (ErrorCode, String)>,
+}
+
+/// Why events were not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The client read too slowly and the log went on without it.
+    Slow,
+}
+
+impl Cause {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// A loss receipt.
+#[derive(Debug, Clone, Copy)]
+pub struct Gap<'a> {
+    /// Channels, or patterns when there are too many channels, that lost something.
+    pub channels: &'a [&'a str],
+    /// First `seq` of the range that was skipped.
+    pub from: u64,
+    /// Last `seq` of the range that was skipped.
+    pub to: u64,
+    /// Subscribed events in the range.
+    pub missed: u64,
+    /// Why.
+    pub cause: Cause,
+    /// What the client may do about it.
+    pub recover: &'a str,
+}
+
+/// Appends the `welcome` message.
+pub fn welcome(out: &mut Vec<u8>, welcome: &Welcome<'_>) {
+    literal(out, r#"{"channel":"control","type":"welcome","v":1,"node":"#);
+    write_string(out, welcome.node);
+    literal(out, r#","epoch":"#);
+    write_string(out, welcome.epoch);
+    number(out, r#","seq":"#, welcome.seq);
+    number(out, r#","limits":{"message_bytes_max":"#, welcome.message_bytes_max as u64);
+    number(out, r#","subscriptions_max":"#, welcome.subscriptions_max as u64);
+    number(out, r#"},"heartbeat_ms":"#, welcome.heartbeat_ms);
+    literal(out, "}");
+}
+
+/// Appends the answer to `subscribe`. The good channels are subscribed even if others failed;
+/// `success` says whether all were good. Times are nanoseconds since the Unix epoch.
+pub fn subscribed(
+    out: &mut Vec<u8>,
+    req_id: Option<&ReqId>,
+    results: &[ChannelResult<'_>],
+    time_in: u64,
+    time_out: u64,
+) {
+    channel_results(out, "subscribe", req_id, results, effective);
+    times(out, time_in, time_out);
+}
+
+/// Appends the answer to `unsubscribe`, with the same rule for failures.
+pub fn unsubscribed(
+    out: &mut Vec<u8>,
+    req_id: Option<&ReqId>,
+    results: &[ChannelResult<'_>],
+    time_in: u64,
+    time_out: u64,
+) {
+    let boundary = |out: &mut Vec<u8>, done: &Effective| number(out, r#","seq":"#, done.seq);
+    channel_results(out, "unsubscribe", req_id, results, boundary);
+    times(out, time_in, time_out);
+}
+
+/// Appends the answer to `list`: the subscription set.
+pub fn listed(
+    out: &mut Vec<u8>,
+    req_id: Option<&ReqId>,
+    subscriptions: &[(&str, Effective)],
+    time_in: u64,
+    time_out: u64,
+) {
+    head(out, Some("list"), true, req_id);
+    literal(out, r#","result":["#);
+    separated(out, subscriptions, |out, (channel, subscription)| {
+        literal(out, r#"{"channel":"#);
+        write_string(out, channel);
+        effective(out, subscription);
+        literal(out, "}");
+    });
+    literal(out, "]");
+    times(out, time_in, time_out);
+}
+
+/// Appends the answer to `ping`.
+pub fn pong(out: &mut Vec<u8>, req_id: Option<&ReqId>, time_in: u64, time_out: u64) {
+    head(out, Some("pong"), true, req_id);
+    times(out, time_in, time_out);
+}
+
+/// Appends the answer to a request that was refused as a whole.
+pub fn refused(out: &mut Vec<u8>, refusal: &Refusal, time_in: u64, time_out: u64) {
+    head(out, refusal.method.as_deref(), false, refusal.req_id.as_ref());
+    error(out, refusal.code, &refusal.message);
+    times(out, time_in, time_out);
+}
+
+/// Appends a heartbeat: everything subscribed to up to `seq` was sent or receipted.
+pub fn heartbeat(out: &mut Vec<u8>, seq: u64) {
+    number(out, r#"{"channel":"control","type":"heartbeat","seq":"#, seq);
+    literal(out, "}");
+}
+
+/// Appends a loss receipt.
+pub fn gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
+    literal(out, r#"{"channel":"control","type":"gap","channels":["#);
+    separated(out, gap.channels, |out, channel| write_string(out, channel));
+    number(out, r#"],"from":"#, gap.from);
+    number(out, r#","to":"#, gap.to);
+    number(out, r#","missed":"#, gap.missed);
+    literal(out, r#","cause":"#);
+    write_string(out, gap.cause.as_str());
+    literal(out, r#","recover":"#);
+    write_string(out, gap.recover);
+    literal(out, "}");
+}
+
+fn channel_results(
+    out: &mut Vec<u8>,
+    method: &str,
+    req_id: Option<&ReqId>,
+    results: &[ChannelResult<'_>],
+    done: impl Fn(&mut Vec<u8>, &Effective),
+) {
+    let failed = results.iter().find_map(|result| result.outcome.as_ref().err());
+    head(out, Some(method), failed.is_none(), req_id);
+    if let Some((code, message)) = failed {
+        error(out, *code, message);
+    }
+    literal(out, r#","result":["#);
+    separated(out, results, |out, result| {
+        literal(out, r#"{"channel":"#);
+        write_string(out, result.channel);
+        match &result.outcome {
+            Ok(effective) => done(out, effective),
+            Err((code, message)) => error(out, *code, message),
+        }
+        literal(out, "}");
+    });
+    literal(out, "]");
+}
+
+/// Opens a reply; [`times`] ends it.
+fn head(out: &mut Vec<u8>, method: Option<&str>, success: bool, req_id: Option<&ReqId>) {
+    literal(out, "{");
+    if let Some(method) = method {
+        literal(out, r#""method":"#);
+        write_string(out, method);
+        literal(out, ",");
+    }
+    literal(out, if success { r#""success":true"# } else { r#""success":false"# });
+    if let Some(req_id) = req_id {
+        literal(out, r#","req_id":"#);
+        match req_id {
+            ReqId::Number(number) => write_i64(out, *number),
+            ReqId::Text(text) => write_string(out, text),
+        }
+    }
+}
+
+fn times(out: &mut Vec<u8>, time_in: u64, time_out: u64) {
+    number(out, r#","time_in":"#, time_in);
+    number(out, r#","time_out":"#, time_out);
+    literal(out, "}");
+}
+
+fn effective(out: &mut Vec<u8>, effective: &Effective) {
+    literal(out, r#","policy":"#);
+    write_string(out, effective.policy.as_str());
+    number(out, r#","seq":"#, effective.seq);
+    number(out, r#","matched":"#, effective.matched);
+}
+
+fn error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
+    literal(out, r#","error":{"code":"#);
+    write_string(out, code.as_str());
+    literal(out, r#","message":"#);
+    write_string(out, message);
+    literal(out, r#","retryable":"#);
+    literal(out, if code.retryable() { "true}" } else { "false}" });
+}
+
+fn separated<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            literal(out, ",");
+        }
+        write(out, item);
+    }
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    literal(out, name);
+    write_u64(out, value);
+}
+
+fn literal(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
+        let mut out = Vec::new();
+        write(&mut out);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    const GOOD: Effective = Effective { policy: Policy::All, seq: 1041, matched: 2 };
+
+    #[test]
+    fn control_messages_have_the_shape_of_the_protocol() {
+        let greeting = Welcome {
+            node: "a \"quoted\" node",
+            epoch: "01J",
+            seq: 1040,
+            heartbeat_ms: 5_000,
+            message_bytes_max: 65_536,
+            subscriptions_max: 1_024,
+        };
+        assert_eq!(
+            written(|out| welcome(out, &greeting)),
+            json!({"channel":"control","type":"welcome","v":1,"node":"a \"quoted\" node",
+                "epoch":"01J","seq":1040,"heartbeat_ms":5000,
+                "limits":{"message_bytes_max":65536,"subscriptions_max":1024}})
+        );
+        assert_eq!(
+            written(|out| heartbeat(out, u64::MAX)),
+            json!({"channel":"control","type":"heartbeat","seq":u64::MAX})
+        );
+        let receipt = Gap {
+            channels: &["trade.BTCUSDT", "quote.*"],
+            from: 1043,
+            to: 1090,
+            missed: 31,
+            cause: Cause::Slow,
+            recover: "resume",
+        };
+        assert_eq!(
+            written(|out| gap(out, &receipt)),
+            json!({"channel":"control","type":"gap","channels":["trade.BTCUSDT","quote.*"],
+                "from":1043,"to":1090,"missed":31,"cause":"slow","recover":"resume"})
+        );
+    }
+
+    #[test]
+    fn a_subscribe_that_is_good_in_full_succeeds() {
+        let results = [ChannelResult { channel: "trade.BTCUSDT", outcome: Ok(GOOD) }];
+        assert_eq!(
+            written(|out| subscribed(out, Some(&ReqId::Number(1)), &results, 5, 6)),
+            json!({"method":"subscribe","success":true,"req_id":1,"time_in":5,"time_out":6,
+                "result":[{"channel":"trade.BTCUSDT","policy":"all","seq":1041,"matched":2}]})
+        );
+    }
+
+    #[test]
+    fn a_request_with_one_bad_channel_says_which_and_does_the_rest() {
+        let bad = (ErrorCode::ChannelInvalid, "empty token".to_owned());
+        let full = (ErrorCode::TooManySubscriptions, "at most 2".to_owned());
+        let results = [
+            ChannelResult { channel: "a", outcome: Ok(GOOD) },
+            ChannelResult { channel: "\"..", outcome: Err(bad) },
+            ChannelResult { channel: "b", outcome: Err(full) },
+        ];
+        let error = json!({"code":"channel_invalid","message":"empty token","retryable":false});
+        let full = json!({"code":"too_many_subscriptions","message":"at most 2","retryable":true});
+        let id = ReqId::Text("x\n".into());
+        assert_eq!(
+            written(|out| unsubscribed(out, Some(&id), &results, 5, 6)),
+            json!({"method":"unsubscribe","success":false,"req_id":"x\n","error":error,
+                "result":[{"channel":"a","seq":1041},{"channel":"\"..","error":error},
+                    {"channel":"b","error":full}],
+                "time_in":5,"time_out":6})
+        );
+    }
+
+    #[test]
+    fn list_ping_and_refusals_have_the_shape_of_the_protocol() {
+        assert_eq!(
+            written(|out| listed(out, None, &[("a.*", GOOD), (">", GOOD)], 5, 6)),
+            json!({"method":"list","success":true,"time_in":5,"time_out":6,"result":[
+                {"channel":"a.*","policy":"all","seq":1041,"matched":2},
+                {"channel":">","policy":"all","seq":1041,"matched":2}]})
+        );
+        assert_eq!(
+            written(|out| pong(out, Some(&ReqId::Number(i64::MIN)), 5, 6)),
+            json!({"method":"pong","success":true,"req_id":i64::MIN,"time_in":5,"time_out":6})
+        );
+        let refusal = Refusal::message_not_text();
+        assert_eq!(
+            written(|out| refused(out, &refusal, 5, 6)),
+            json!({"success":false,"time_in":5,"time_out":6,"error":{"code":"message_not_text",
+                "message":refusal.message,"retryable":false}})
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! The server's half of the opening handshake (RFC 6455, section 4.2) over HTTP/1.1.
+//!
+//! Not here: reading, deadlines and what an [`Upgrade`] leads to. Invariant: every request gets
+//! exactly one answer, and every refusal is a complete HTTP response that says what was wrong and
+//! the cure.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use crate::limits::{RETRY_AFTER_SECONDS, UPGRADE_BYTES_MAX, UPGRADE_HEADERS_MAX};
+
+/// The one path that is upgraded.
+pub const PATH: &str = "/v1";
+
+/// The sub-protocol spoken after the upgrade, and when none is asked for.
+pub const SUBPROTOCOL: &str = "fanfare.v1.json";
+
+/// The only version that RFC 6455 defines.
+const VERSION: &str = "13";
+
+/// What a request's bytes came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// The head is not complete; call again with more bytes.
+    Incomplete,
+    /// A request to be answered with [`write_accept`].
+    Request {
+        /// What was asked for.
+        upgrade: Upgrade,
+        /// Bytes of the head; whatever follows are WebSocket frames.
+        head_len: usize,
+    },
+}
+
+/// An upgrade request that may be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// The value of `Sec-WebSocket-Accept`.
+    pub accept: [u8; 28],
+    /// [`SUBPROTOCOL`] if the client offered it.
+    pub subprotocol: Option<&'static str>,
+    /// What follows the `?` of the request's target.
+    pub query: Option<String>,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// 400: not HTTP/1.1, or not the handshake of RFC 6455.
+    #[error("bad request: {0}")]
+    Malformed(&'static str),
+    /// 404: another path.
+    #[error("not found: the only path here is {PATH}")]
+    NotFound,
+    /// 405: another method than GET.
+    #[error("method not allowed: open a WebSocket with GET {PATH}")]
+    MethodNotAllowed,
+    /// 426: a plain HTTP request.
+    #[error(
+        "upgrade required: this is a WebSocket server; connect with ws:// and send the headers \
+         'Upgrade: websocket' and 'Connection: Upgrade'"
+    )]
+    UpgradeRequired,
+    /// 426: a WebSocket version other than 13 (RFC 6455, section 4.4).
+    #[error("upgrade required: the only version here is 'Sec-WebSocket-Version: {VERSION}'")]
+    VersionUnsupported,
+    /// 431: more than [`UPGRADE_BYTES_MAX`] bytes or [`UPGRADE_HEADERS_MAX`] headers.
+    #[error(
+        "request header fields too large: send at most {UPGRADE_BYTES_MAX} bytes and \
+         {UPGRADE_HEADERS_MAX} headers"
+    )]
+    HeadTooLarge,
+    /// 408: the head was not complete in time.
+    #[error("request timeout: send the whole upgrade request at once")]
+    Timeout,
+    /// 503: no room for one more connection, or the server stops.
+    #[error("at capacity, or stopping: try again in {RETRY_AFTER_SECONDS} s, or on another node")]
+    AtCapacity,
+}
+
+impl Rejection {
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Malformed(_) => 400,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::UpgradeRequired | Self::VersionUnsupported => 426,
+            Self::HeadTooLarge => 431,
+            Self::AtCapacity => 503,
+        }
+    }
+
+    /// Appends the whole HTTP response.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let (phrase, extra) = match self {
+            Self::Malformed(_) => ("Bad Request", String::new()),
+            Self::NotFound => ("Not Found", String::new()),
+            Self::MethodNotAllowed => ("Method Not Allowed", "Allow: GET\r\n".into()),
+            Self::Timeout => ("Request Timeout", String::new()),
+            Self::UpgradeRequired => ("Upgrade Required", "Upgrade: websocket\r\n".into()),
+            Self::VersionUnsupported => (
+                "Upgrade Required",
+                format!("Upgrade: websocket\r\nSec-WebSocket-Version: {VERSION}\r\n"),
+            ),
+            Self::HeadTooLarge => ("Request Header Fields Too Large", String::new()),
+            Self::AtCapacity => {
+                ("Service Unavailable", format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"))
+            }
+        };
+        let body = format!("{self}\n");
+        let head = format_args!(
+            "HTTP/1.1 {} {phrase}\r\n{extra}Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.status(),
+            body.len(),
+        );
+        append(out, head);
+    }
+}
+
+/// Appends the 101 response. A sub-protocol is named only if the client offered ours: what to do
+/// without is the client's choice (RFC 6455, section 4.2.2).
+pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Accept: ",
+    );
+    out.extend_from_slice(&upgrade.accept);
+    if let Some(subprotocol) = upgrade.subprotocol {
+        append(out, format_args!("\r\nSec-WebSocket-Protocol: {subprotocol}"));
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// The answer to a `Sec-WebSocket-Key` (RFC 6455, section 4.2.2, item 5.4).
+#[must_use]
+pub fn accept(key: &str) -> [u8; 28] {
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let mut text = [0; 28];
+    STANDARD.encode_slice(hash.finalize(), &mut text).expect("20 bytes are 28 in base64");
+    text
+}
+
+/// Looks for a whole upgrade request at the front of `bytes`.
+///
+/// # Errors
+/// The refusal to answer with; the connection ends after it.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, Rejection> {
+    let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let head_len = match request.parse(&bytes[..bytes.len().min(UPGRADE_BYTES_MAX)]) {
+        Ok(httparse::Status::Complete(head_len)) => head_len,
+        Ok(httparse::Status::Partial) if bytes.len() < UPGRADE_BYTES_MAX => {
+            return Ok(Parsed::Incomplete);
+        }
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(Rejection::HeadTooLarge);
+        }
+        Err(error) => return Err(Rejection::Malformed(malformed(error))),
+    };
+    let upgrade = check(&request)?;
+    Ok(Parsed::Request { upgrade, head_len })
+}
+
+const fn malformed(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "a header name holds a byte that is not allowed",
+        httparse::Error::HeaderValue => "a header value holds a byte that is not allowed",
+        httparse::Error::NewLine => "a line must end with CR LF",
+        httparse::Error::Version => "the HTTP version must be HTTP/1.1",
+        httparse::Error::Token => "the request line must be 'GET /v1 HTTP/1.1'; is this TLS?",
+        _ => "this is not an HTTP/1.1 request",
+    }
+}
+
+fn check(request: &httparse::Request<'_, '_>) -> Result<Upgrade, Rejection> {
+    if request.version != Some(1) {
+        return Err(Rejection::Malformed("the HTTP version must be HTTP/1.1"));
+    }
+    let (path, query) = split_target(request.path.unwrap_or_default());
+    if path != PATH {
+        return Err(Rejection::NotFound);
+    }
+    if request.method != Some("GET") {
+        return Err(Rejection::MethodNotAllowed);
+    }
+    let headers = &*request.headers;
+    check_body(headers)?;
+    if !lists(headers, "Upgrade", "websocket") || !lists(headers, "Connection", "Upgrade") {
+        return Err(Rejection::UpgradeRequired);
+    }
+    if only(headers, "Host").is_none() {
+        return Err(Rejection::Malformed("exactly one Host header is needed"));
+    }
+    if only(headers, "Sec-WebSocket-Version") != Some(VERSION) {
+        return Err(Rejection::VersionUnsupported);
+    }
+    let key = only(headers, "Sec-WebSocket-Key")
+        .filter(|key| key_is_valid(key))
+        .ok_or(Rejection::Malformed("one Sec-WebSocket-Key of 16 bytes in base64 is needed"))?;
+    Ok(Upgrade {
+        accept: accept(key),
+        subprotocol: tokens(headers, "Sec-WebSocket-Protocol")
+            .any(|offered| offered == SUBPROTOCOL)
+            .then_some(SUBPROTOCOL),
+        query: query.map(str::to_owned),
+    })
+}
+
+/// Path and query of a request target in origin or absolute form (RFC 9112, section 3.2).
+fn split_target(target: &str) -> (&str, Option<&str>) {
+    let origin = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => {
+            rest.find('/').map_or("/", |slash| &rest[slash..])
+        }
+        _ => target,
+    };
+    match origin.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (origin, None),
+    }
+}
+
+/// Bytes of a body would be taken for frames.
+fn check_body(headers: &[httparse::Header<'_>]) -> Result<(), Rejection> {
+    let no_length = values(headers, "Content-Length").all(|length| length == "0");
+    if no_length && values(headers, "Transfer-Encoding").next().is_none() {
+        Ok(())
+    } else {
+        Err(Rejection::Malformed("an upgrade request must not have a body"))
+    }
+}
+
+fn key_is_valid(key: &str) -> bool {
+    let mut nonce = [0; 18];
+    matches!(STANDARD.decode_slice(key, &mut nonce), Ok(16))
+}
+
+/// The values of all headers of this name; a value that is not UTF-8 reads as empty.
+pub(super) fn values<'a>(
+    headers: &'a [httparse::Header<'a>],
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    headers
+        .iter()
+        .filter(move |header| header.name.eq_ignore_ascii_case(name))
+        .map(|header| std::str::from_utf8(header.value).unwrap_or_default().trim_ascii())
+}
+
+/// The value of the header of this name, unless there are none or several.
+pub(super) fn only<'a>(headers: &'a [httparse::Header<'a>], name: &'a str) -> Option<&'a str> {
+    let mut values = values(headers, name);
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+/// The comma-separated tokens of all headers of this name.
+fn tokens<'a>(headers: &'a [httparse::Header<'a>], name: &'a str) -> impl Iterator<Item = &'a str> {
+    values(headers, name).flat_map(|value| value.split(',')).map(str::trim_ascii)
+}
+
+/// Whether the comma-separated tokens hold `token`, whatever its case.
+pub(super) fn lists(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool {
+    tokens(headers, name).any(|listed| listed.eq_ignore_ascii_case(token))
+}
+
+fn append(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    out.extend_from_slice(fmt::format(text).as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

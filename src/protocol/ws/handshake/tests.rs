@@ -1,0 +1,140 @@
+//! The upgrade as a table: what is accepted, and which answer each mistake gets.
+
+use super::*;
+
+const GOOD: &str = "GET /v1 HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\
+                    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                    Sec-WebSocket-Version: 13\r\n\r\n";
+
+fn accepted(request: &str) -> Upgrade {
+    match parse(request.as_bytes()) {
+        Ok(Parsed::Request { upgrade, head_len }) => {
+            assert_eq!(head_len, request.len());
+            upgrade
+        }
+        other => panic!("{other:?} for {request}"),
+    }
+}
+
+#[test]
+fn the_key_of_section_1_3_gets_the_accept_of_section_1_3() {
+    assert_eq!(&accept("dGhlIHNhbXBsZSBub25jZQ=="), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    let mut response = Vec::new();
+    write_accept(&mut response, &accepted(GOOD));
+    assert_eq!(
+        String::from_utf8(response).unwrap(),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    );
+}
+
+#[test]
+fn a_request_is_incomplete_until_its_last_byte_and_frames_may_follow_it() {
+    for end in 0..GOOD.len() {
+        assert_eq!(parse(&GOOD.as_bytes()[..end]), Ok(Parsed::Incomplete), "{end}");
+    }
+    let followed = [GOOD.as_bytes(), &[0x81; UPGRADE_BYTES_MAX]].concat();
+    let Ok(Parsed::Request { head_len, .. }) = parse(&followed) else { panic!("complete") };
+    assert_eq!(head_len, GOOD.len());
+}
+
+#[test]
+fn what_rfc_6455_and_9110_leave_open_is_accepted() {
+    for (from, to) in [
+        ("Upgrade: websocket", "uPgRaDe: WebSocket"),
+        ("Connection: Upgrade", "connection: keep-alive, upgrade"),
+        ("Connection: Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
+        ("GET /v1", "GET http://a.example/v1"),
+        ("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"),
+        ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
+    ] {
+        assert_eq!(accepted(&GOOD.replace(from, to)).accept, accepted(GOOD).accept, "{to}");
+    }
+    assert_eq!(accepted(GOOD).query, None);
+    assert_eq!(accepted(&GOOD.replace("/v1", "/v1?t=1&u")).query.as_deref(), Some("t=1&u"));
+}
+
+#[test]
+fn our_sub_protocol_is_chosen_only_when_it_was_offered() {
+    for (offered, chosen) in [
+        ("", None),
+        ("Sec-WebSocket-Protocol: chat, superchat\r\n", None),
+        ("Sec-WebSocket-Protocol: chat,fanfare.v1.json\r\n", Some(SUBPROTOCOL)),
+        (
+            "Sec-WebSocket-Protocol: chat\r\nsec-websocket-protocol: fanfare.v1.json\r\n",
+            Some(SUBPROTOCOL),
+        ),
+    ] {
+        let upgrade = accepted(&GOOD.replace("Host", &format!("{offered}Host")));
+        assert_eq!(upgrade.subprotocol, chosen, "{offered}");
+        let mut response = Vec::new();
+        write_accept(&mut response, &upgrade);
+        let response = String::from_utf8(response).unwrap();
+        assert_eq!(
+            response.contains("\r\nSec-WebSocket-Protocol: fanfare.v1.json\r\n"),
+            chosen.is_some()
+        );
+    }
+}
+
+#[test]
+fn every_mistake_gets_its_own_status() {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for (from, to, status) in [
+        ("GET /v1 HTTP/1.1", "GET /v1 HTTP/1.0", 400),
+        ("GET /v1 HTTP/1.1", "GET /v1 HTTP/2.0", 400),
+        ("GET /v1", "\x16\x03\x01", 400),
+        ("Host: a.example\r\n", "", 400),
+        ("Host: a.example", "Host: a.example\r\nHost: b.example", 400),
+        (key, "X: y", 400),
+        (key, "Sec-WebSocket-Key: c2hvcnQ=", 400),
+        (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSBpcyBsb25n", 400),
+        (key, "Sec-WebSocket-Key: not base64", 400),
+        (key, &format!("{key}\r\n{key}"), 400),
+        ("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n", 400),
+        ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("Host", "Ho st", 400),
+        ("/v1", "/", 404),
+        ("/v1", "/v1/", 404),
+        ("/v1", "/v2?/v1", 404),
+        ("/v1", "http://a.example", 404),
+        ("GET", "POST", 405),
+        ("GET", "HEAD", 405),
+        ("Upgrade: websocket", "Upgrade: h2c", 426),
+        ("Connection: Upgrade", "Connection: keep-alive", 426),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8", 426),
+        ("Sec-WebSocket-Version: 13\r\n", "", 426),
+        ("\r\n\r\n", &format!("{}\r\n\r\n", "\r\na: b".repeat(UPGRADE_HEADERS_MAX)), 431),
+        ("a.example", &"a".repeat(UPGRADE_BYTES_MAX), 431),
+    ] {
+        let request = GOOD.replacen(from, to, 1);
+        assert_ne!(request, GOOD, "{from}");
+        let rejection = parse(request.as_bytes()).unwrap_err();
+        assert_eq!(rejection.status(), status, "{rejection} for {from} -> {to}");
+    }
+}
+
+#[test]
+fn a_refusal_is_one_complete_response_with_the_headers_its_status_needs() {
+    for (rejection, header) in [
+        (Rejection::Malformed("x"), ""),
+        (Rejection::NotFound, ""),
+        (Rejection::MethodNotAllowed, "Allow: GET\r\n"),
+        (Rejection::UpgradeRequired, "Upgrade: websocket\r\n"),
+        (Rejection::VersionUnsupported, "Sec-WebSocket-Version: 13\r\n"),
+        (Rejection::HeadTooLarge, ""),
+        (Rejection::Timeout, ""),
+        (Rejection::AtCapacity, "Retry-After: 5\r\n"),
+    ] {
+        let mut out = Vec::new();
+        rejection.write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let head = format!("{head}\r\n");
+        assert!(head.starts_with(&format!("HTTP/1.1 {} ", rejection.status())), "{head}");
+        assert!(head.contains(header), "{head}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        assert_eq!(body.find('\n'), Some(body.len() - 1), "one line: {body}");
+    }
+}
