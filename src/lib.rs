@@ -6,11 +6,13 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
 //! | [`protocol`] | pure: WebSocket, channel names, events, commands, replies |
 //! | [`telemetry`] | per-core counters, merged on read |
 //! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
 pub mod config;
+pub mod handoff;
 pub mod limits;
 pub mod protocol;
 pub mod telemetry;

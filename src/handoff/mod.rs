@@ -1,0 +1,13 @@
+//! What crosses from the ingest thread to a shard: the only shared state of the data path.
+//!
+//! A [`batch::Batch`] travels through a bounded single-producer, single-consumer [`ring`]; a
+//! [`doorbell`] wakes whichever side is parked. Not here: what becomes of a batch (`fanout`).
+
+pub mod batch;
+pub mod doorbell;
+pub mod ring;
+
+/// The primitives that the doorbell is made of; its loom test puts loom's in their place.
+mod sync {
+    pub(super) use atomic_waker::AtomicWaker;
+}
