@@ -6,12 +6,14 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`fanout`] | pure: sequencer, frame log, cohorts, connections, shard |
 //! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
 //! | [`protocol`] | pure: WebSocket, channel names, events, commands, replies |
 //! | [`telemetry`] | per-core counters, merged on read |
 //! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
 pub mod config;
+pub mod fanout;
 pub mod handoff;
 pub mod limits;
 pub mod protocol;

@@ -1,0 +1,90 @@
+//! What a shard knows of each channel and key: names, encoded beginnings, and who wants them.
+//!
+//! Not here: the sets that cohorts hold ([`super::cohorts`]), and events. Invariant: ids are dense
+//! and equal to those of the sequencer, because every batch announces what it uses first.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::handoff::batch::{ChannelId, SLOT_NONE, SlotId};
+use crate::protocol::data::Prefix;
+use crate::protocol::json;
+
+use super::cohorts::CohortId;
+
+/// One end of the link between a channel and a cohort that wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interest {
+    /// The cohort.
+    pub cohort: CohortId,
+    /// Where the cohort keeps its end of this link.
+    pub link: u32,
+}
+
+/// One channel as its shard sees it.
+#[derive(Debug)]
+pub struct Channel {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The beginning of its frames.
+    pub prefix: Prefix,
+    /// `seq` of its newest event.
+    pub seq_last: u64,
+    /// The cohorts that want it, in no order.
+    pub interests: Vec<Interest>,
+}
+
+/// All channels and keys of a server, on one shard.
+#[derive(Debug, Default)]
+pub struct Channels {
+    channels: Vec<Channel>,
+    ids: FxHashMap<Arc<str>, ChannelId>,
+    keys: Vec<Box<[u8]>>,
+}
+
+impl Channels {
+    /// Adds the next channel.
+    pub fn add_channel(&mut self, name: Arc<str>) -> ChannelId {
+        let id = ChannelId::try_from(self.channels.len()).expect("limits keep ids in 32 bits");
+        let prefix = Prefix::new(&name);
+        self.ids.insert(Arc::clone(&name), id);
+        self.channels.push(Channel { name, prefix, seq_last: 0, interests: Vec::new() });
+        id
+    }
+
+    /// Adds the next key.
+    pub fn add_key(&mut self, key: &str) {
+        let mut text = Vec::with_capacity(key.len() + 2);
+        json::write_string(&mut text, key);
+        self.keys.push(text.into_boxed_slice());
+    }
+
+    /// The channel `id`.
+    #[must_use]
+    pub fn channel(&self, id: ChannelId) -> &Channel {
+        &self.channels[id as usize]
+    }
+
+    /// The id of the channel called `name`, if it has appeared.
+    #[must_use]
+    pub fn id(&self, name: &str) -> Option<ChannelId> {
+        self.ids.get(name).copied()
+    }
+
+    /// The channel `id`, to change it.
+    pub fn channel_mut(&mut self, id: ChannelId) -> &mut Channel {
+        &mut self.channels[id as usize]
+    }
+
+    /// The key of `slot` as a JSON string, if the slot stands for one.
+    #[must_use]
+    pub fn key_json(&self, slot: SlotId) -> Option<&[u8]> {
+        (slot != SLOT_NONE).then(|| &*self.keys[slot as usize])
+    }
+
+    /// Every channel with its id, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (ChannelId, &Channel)> {
+        (0..).zip(&self.channels)
+    }
+}

@@ -1,0 +1,20 @@
+//! Who gets what: the sequencer that orders events, and the shard that brings them to clients.
+//!
+//! Pure: values in, values out, time as an argument. Nothing here names a socket, an executor or a
+//! clock; the shell drives a [`shard::Shard`], and so does the simulation in `tests/simulation`.
+
+pub mod channels;
+pub mod cohorts;
+pub mod connection;
+pub mod log;
+pub mod sequencer;
+pub mod shard;
+
+/// The time of one turn, read once by the shell and handed down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Nanoseconds of a clock that never steps; for deadlines.
+    pub monotonic_ns: u64,
+    /// Nanoseconds since the Unix epoch; for time stamps.
+    pub unix_ns: u64,
+}

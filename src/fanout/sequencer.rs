@@ -1,0 +1,204 @@
+//! Gives every event its place in one total order and collects events into batches.
+//!
+//! One per server, on the ingest thread. Channels and keys get dense numbers here, so that they are
+//! the same on every core. Not here: frames, and who wants what. Invariant: `seq` rises by one with
+//! each accepted event, from 1, and a refused event changes nothing.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::handoff::batch::{Batch, ChannelId, NewSlot, SLOT_NONE, Sequenced, SlotId};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
+use crate::protocol::event::Event;
+
+/// Why an event was not accepted; the producer can cure neither, the operator can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The event names a new channel and there is no room for one.
+    #[error("channel is new and {0} channels exist already (raise channels_max)")]
+    TooManyChannels(usize),
+    /// The event names a new key and there is no room for one.
+    #[error("key is new and {0} keys exist already (raise keys_max)")]
+    TooManyKeys(usize),
+}
+
+impl Refused {
+    /// The code in the reply to the producer.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::TooManyChannels(_) => "too_many_channels",
+            Self::TooManyKeys(_) => "too_many_keys",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    seq_last: u64,
+    slots: FxHashMap<Arc<str>, SlotId>,
+}
+
+/// The one writer of the total order.
+#[derive(Debug)]
+pub struct Sequencer {
+    seq_last: u64,
+    ids: FxHashMap<Arc<str>, ChannelId>,
+    channels: Vec<Channel>,
+    slot_count: usize,
+    channels_max: usize,
+    keys_max: usize,
+    batch: Batch,
+}
+
+impl Sequencer {
+    /// A sequencer with nothing behind it.
+    #[must_use]
+    pub fn new(channels_max: usize, keys_max: usize) -> Self {
+        Self {
+            seq_last: 0,
+            ids: FxHashMap::default(),
+            channels: Vec::new(),
+            slot_count: 0,
+            channels_max,
+            keys_max,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Appends an event to the batch under construction and returns its `seq`.
+    ///
+    /// # Errors
+    /// When the event needs a new channel or key and there is no room.
+    pub fn handle_event(&mut self, event: &Event<'_>, ts_in: u64) -> Result<u64, Refused> {
+        let known = self.ids.get(event.channel).copied();
+        if known.is_none() && self.channels.len() >= self.channels_max {
+            return Err(Refused::TooManyChannels(self.channels_max));
+        }
+        let slot_known = known
+            .zip(event.key)
+            .and_then(|(channel, key)| self.channels[channel as usize].slots.get(key).copied());
+        if event.key.is_some() && slot_known.is_none() && self.slot_count >= self.keys_max {
+            return Err(Refused::TooManyKeys(self.keys_max));
+        }
+        let channel = known.unwrap_or_else(|| self.add_channel(event.channel));
+        let slot = match (event.key, slot_known) {
+            (None, _) => SLOT_NONE,
+            (Some(_), Some(slot)) => slot,
+            (Some(key), None) => self.add_slot(channel, key),
+        };
+
+        self.seq_last += 1;
+        let prev = std::mem::replace(&mut self.channels[channel as usize].seq_last, self.seq_last);
+        let start = offset(self.batch.bytes.len());
+        self.batch.bytes.extend_from_slice(event.data);
+        let data = start..offset(self.batch.bytes.len());
+        self.batch.events.push(Sequenced {
+            seq: self.seq_last,
+            prev,
+            ts: event.ts,
+            ts_in,
+            channel,
+            slot,
+            kind: event.kind,
+            data,
+        });
+        Ok(self.seq_last)
+    }
+
+    /// Takes what was collected, if anything was.
+    pub fn next_batch(&mut self) -> Option<Arc<Batch>> {
+        if self.batch.events.is_empty() {
+            return None;
+        }
+        Some(Arc::new(std::mem::take(&mut self.batch)))
+    }
+
+    /// True when the batch under construction should be taken before another event.
+    #[must_use]
+    pub fn is_batch_full(&self) -> bool {
+        self.batch.events.len() >= BATCH_EVENTS_MAX || self.batch.bytes.len() >= BATCH_BYTES_MAX
+    }
+
+    /// Channels known.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The last `seq` given, 0 if none.
+    #[must_use]
+    pub const fn seq_last(&self) -> u64 {
+        self.seq_last
+    }
+
+    fn add_channel(&mut self, name: &str) -> ChannelId {
+        let name: Arc<str> = name.into();
+        let id = ChannelId::try_from(self.channels.len()).expect("channels_max fits 32 bits");
+        self.ids.insert(Arc::clone(&name), id);
+        self.channels.push(Channel::default());
+        self.batch.channels.push(name);
+        id
+    }
+
+    fn add_slot(&mut self, channel: ChannelId, key: &str) -> SlotId {
+        let key: Arc<str> = key.into();
+        let id = SlotId::try_from(self.slot_count).expect("keys_max fits 32 bits");
+        self.slot_count += 1;
+        self.channels[channel as usize].slots.insert(Arc::clone(&key), id);
+        self.batch.slots.push(NewSlot { channel, key });
+        id
+    }
+}
+
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a batch is BATCH_BYTES_MAX and one line at most")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::event::Kind;
+
+    fn event<'a>(channel: &'a str, key: Option<&'a str>, data: &'a str) -> Event<'a> {
+        Event { channel, key, kind: Kind::Update, ts: None, data: data.as_bytes() }
+    }
+
+    #[test]
+    fn seq_is_dense_and_prev_links_each_channel() {
+        let mut sequencer = Sequencer::new(8, 8);
+        for (channel, data) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4"), ("b", "5")] {
+            sequencer.handle_event(&event(channel, None, data), 7).unwrap();
+        }
+        let batch = sequencer.next_batch().unwrap();
+        let links: Vec<_> = batch.events.iter().map(|e| (e.seq, e.prev, e.channel)).collect();
+        assert_eq!(links, [(1, 0, 0), (2, 0, 1), (3, 1, 0), (4, 3, 0), (5, 2, 1)]);
+        assert_eq!(batch.data(&batch.events[3]), b"4");
+        assert_eq!(batch.channels, [Arc::from("a"), Arc::from("b")]);
+        assert_eq!(sequencer.next_batch(), None);
+    }
+
+    #[test]
+    fn keys_are_numbered_for_each_channel_and_announced_once() {
+        let mut sequencer = Sequencer::new(8, 8);
+        for (channel, key) in [("a", "x"), ("b", "x"), ("a", "x"), ("a", "y")] {
+            sequencer.handle_event(&event(channel, Some(key), "0"), 0).unwrap();
+        }
+        let batch = sequencer.next_batch().unwrap();
+        assert_eq!(batch.events.iter().map(|e| e.slot).collect::<Vec<_>>(), [0, 1, 0, 2]);
+        assert_eq!(batch.slots.len(), 3);
+    }
+
+    #[test]
+    fn a_refused_event_changes_nothing() {
+        let mut sequencer = Sequencer::new(1, 1);
+        sequencer.handle_event(&event("a", Some("x"), "0"), 0).unwrap();
+        let full = Refused::TooManyChannels(1);
+        assert_eq!(sequencer.handle_event(&event("b", None, "0"), 0), Err(full));
+        let full = Refused::TooManyKeys(1);
+        assert_eq!(sequencer.handle_event(&event("a", Some("y"), "0"), 0), Err(full));
+        assert_eq!(sequencer.handle_event(&event("a", Some("x"), "0"), 0), Ok(2));
+        assert_eq!(sequencer.next_batch().unwrap().channels.len(), 1);
+    }
+}

@@ -1,0 +1,265 @@
+//! How a connection begins and ends, and how it changes lanes in between.
+//!
+//! Every end goes through [`Shard::finish`] and has exactly one [`CloseReason`]. Not here: what
+//! clients say (`session`), and bytes on their way (`flush`). Invariant: a member list holds
+//! exactly the connections whose lane says so.
+
+use crate::limits::{CLOSE_MS, OWED_BYTES_MAX, RECEIPT_CHANNELS_MAX};
+use crate::protocol::reply::{self, Cause, Gap, Welcome};
+use crate::protocol::ws::close::{self, CloseReason};
+use crate::protocol::ws::frame::{self, Opcode};
+use crate::protocol::ws::reader::{Reader, Role};
+
+use super::super::Now;
+use super::super::cohorts::COHORT_EMPTY;
+use super::super::connection::{Connection, ConnectionId, Lane, Owed, Phase};
+use super::Shard;
+
+impl Shard {
+    /// A connection has been upgraded: it is welcomed, and commands are taken from now on.
+    pub fn handle_open(&mut self, now: Now) -> ConnectionId {
+        let generation = self.generation;
+        self.generation = self.generation.wrapping_add(1);
+        let cohort = self.cohorts.cohort_mut(COHORT_EMPTY);
+        cohort.add_holder();
+        let index = self.connections.insert(Connection {
+            cursor: self.log.head(),
+            taken: cohort.wanted,
+            seq_passed: self.log.seq_last(),
+            sent_ns: now.monotonic_ns,
+            cohort: COHORT_EMPTY,
+            lane: Lane::Ready,
+            generation,
+            phase: Phase::Open,
+            owed: Owed::default(),
+            reader: Reader::new(Role::Server, self.settings.message_bytes_max),
+        });
+        let index = u32::try_from(index).expect("connections_max fits 32 bits");
+        let id = ConnectionId { index, generation };
+        self.ready.push_back(id);
+        let counters = self.counters();
+        counters.opened.add(1);
+        counters.connections.set(self.connections.len() as u64);
+
+        let seq = self.log.seq_last();
+        let settings = self.settings.clone();
+        self.say(id, |out| {
+            reply::welcome(
+                out,
+                &Welcome {
+                    node: &settings.node,
+                    epoch: &settings.epoch,
+                    seq,
+                    heartbeat_ms: settings.heartbeat_ns / 1_000_000,
+                    message_bytes_max: settings.message_bytes_max,
+                    subscriptions_max: settings.subscriptions_max,
+                },
+            );
+        });
+        id
+    }
+
+    /// The peer is gone without a closing handshake, or its socket failed.
+    pub fn handle_end(&mut self, id: ConnectionId, reason: CloseReason) {
+        let Some(connection) = self.connection(id) else { return };
+        match connection.phase {
+            Phase::Closing { reason: first, .. } => self.finish(id, first),
+            Phase::Open => self.finish(id, reason),
+        }
+    }
+
+    /// Begins the closing handshake with every connection.
+    pub fn handle_shutdown(&mut self, now: Now) {
+        for id in self.connection_ids() {
+            self.close(id, CloseReason::Shutdown, now);
+        }
+    }
+
+    /// Cuts every connection that is left, at the end of an orderly stop's patience, and returns
+    /// how many there were.
+    pub fn handle_cut(&mut self) -> usize {
+        let ids = self.connection_ids();
+        for &id in &ids {
+            self.handle_end(id, CloseReason::Shutdown);
+        }
+        ids.len()
+    }
+
+    /// A connection that has ended, with its reason; the shell closes its socket.
+    pub fn next_closed(&mut self) -> Option<(ConnectionId, CloseReason)> {
+        self.closed.pop_front()
+    }
+
+    /// Queues a close frame; no data follows it.
+    pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason, now: Now) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let Some(code) = reason.close_code() else { return self.finish(id, reason) };
+        let deadline_ns = now.monotonic_ns + CLOSE_MS * 1_000_000;
+        connection.phase = Phase::Closing { reason, peer_closed: false, deadline_ns };
+        self.owe(id, |out| close::write_close(out, code, &reason.text()));
+    }
+
+    /// The peer's close frame: answered with its own code unless it answers ours.
+    pub(super) fn handle_peer_close(&mut self, id: ConnectionId, code: Option<u16>, now: Now) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        match &mut connection.phase {
+            Phase::Closing { reason, peer_closed, .. } => {
+                *peer_closed = true;
+                let reason = *reason;
+                if connection.owed.is_empty() {
+                    self.finish(id, reason);
+                }
+            }
+            Phase::Open => {
+                connection.phase = Phase::Closing {
+                    reason: CloseReason::PeerClosed,
+                    peer_closed: true,
+                    deadline_ns: now.monotonic_ns + CLOSE_MS * 1_000_000,
+                };
+                self.owe(id, |out| match code {
+                    Some(code) => close::write_close(out, code, ""),
+                    None => frame::write_frame(out, Opcode::Close, &[]),
+                });
+            }
+        }
+    }
+
+    /// Owes a connection one text message, whose payload `write` appends.
+    pub(super) fn say(&mut self, id: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        write(&mut text);
+        self.owe(id, |out| frame::write_frame(out, Opcode::Text, &text));
+        self.text = text;
+    }
+
+    /// Owes a connection the frame that `write` appends; it is sent in the next pass, before
+    /// anything else.
+    pub(super) fn owe(&mut self, id: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.make_ready(id);
+        let Some(connection) = self.connection_mut(id) else { return };
+        write(connection.owed.buffer());
+        if connection.lane == Lane::Silent {
+            connection.lane = Lane::Ready;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Closes a connection that asks on without reading the answers.
+    pub(super) fn check_owed(&mut self, id: ConnectionId, now: Now) {
+        if self.connection(id).is_some_and(|c| c.owed.control_bytes() > OWED_BYTES_MAX) {
+            self.close(id, CloseReason::OwedTooMuch, now);
+        }
+    }
+
+    /// Takes an in-sync connection out of its cohort's member list, to be visited by itself.
+    pub(super) fn make_ready(&mut self, id: ConnectionId) {
+        if self.leave_members(id) {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Takes an in-sync connection out of its cohort's member list, its cursor where the shared
+    /// gather list begins for it; false when it was not in sync.
+    pub(super) fn leave_members(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id.index as usize) else { return false };
+        let Lane::InSync(place) = connection.lane else { return false };
+        if connection.generation != id.generation {
+            return false;
+        }
+        let cohort = self.cohorts.cohort_mut(connection.cohort);
+        connection.cursor = match cohort.gather.chunks().first() {
+            None => self.log.head(),
+            Some(chunk) => connection.cursor.max(chunk.first),
+        };
+        connection.seq_passed = self.log.seq_before(connection.cursor);
+        connection.lane = Lane::Ready;
+        cohort.members.swap_remove(place as usize);
+        if let Some(moved) = cohort.members.get(place as usize) {
+            self.connections[moved.index as usize].lane = Lane::InSync(place);
+        }
+        true
+    }
+
+    /// When the log has overwritten what a lagging connection was to get next: a receipt for all
+    /// that it missed, and on at the head.
+    pub(super) fn receipt_overwritten(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        if connection.cursor >= self.log.tail() || connection.phase != Phase::Open {
+            return;
+        }
+        debug_assert!(!matches!(connection.lane, Lane::InSync(_)), "its cursor would be stale");
+        let cohort = self.cohorts.cohort(connection.cohort);
+        let (missed, taken) = (cohort.wanted.wrapping_sub(connection.taken), cohort.wanted);
+        let passed = connection.seq_passed;
+        if missed > 0 {
+            self.write_gap(id, passed, missed);
+            let counters = self.counters();
+            counters.gaps.add(1);
+            counters.missed.add(missed);
+        }
+        self.move_to(id, self.log.head());
+        let connection = self.connection_mut(id).expect("it was there a moment ago");
+        connection.taken = taken;
+    }
+
+    fn write_gap(&mut self, id: ConnectionId, passed: u64, missed: u64) {
+        let connection = self.connection(id).expect("the caller has just seen it");
+        let cohort = self.cohorts.cohort(connection.cohort);
+        let mut names: Vec<_> = (cohort.channels())
+            .map(|channel| self.channels.channel(channel))
+            .filter(|channel| channel.seq_last > passed)
+            .map(|channel| &*channel.name)
+            .take(RECEIPT_CHANNELS_MAX + 1)
+            .collect();
+        if names.len() > RECEIPT_CHANNELS_MAX {
+            names = cohort.set.iter().map(|s| s.pattern.as_str()).collect();
+        }
+        names.sort_unstable();
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        reply::gap(
+            &mut text,
+            &Gap {
+                channels: &names,
+                from: passed + 1,
+                to: self.log.seq_last(),
+                missed,
+                cause: Cause::Slow,
+                recover: "none",
+            },
+        );
+        let connection = self.connection_mut(id).expect("it was there a moment ago");
+        frame::write_frame(connection.owed.buffer(), Opcode::Text, &text);
+        self.text = text;
+    }
+
+    /// Removes a connection; the shell learns of it by [`Self::next_closed`].
+    pub(super) fn finish(&mut self, id: ConnectionId, reason: CloseReason) {
+        self.leave_members(id);
+        if self.connection(id).is_none() {
+            return;
+        }
+        let connection = self.connections.remove(id.index as usize);
+        self.cohorts.release(connection.cohort);
+        self.closed.push_back((id, reason));
+        let counters = self.counters();
+        if connection.lane == Lane::Blocked {
+            counters.blocked.set(counters.blocked.value() - 1);
+        }
+        counters.closed.add(1);
+        counters.connections.set(self.connections.len() as u64);
+    }
+
+    fn connection_ids(&self) -> Vec<ConnectionId> {
+        (self.connections.iter())
+            .map(|(index, connection)| ConnectionId {
+                index: u32::try_from(index).expect("connections_max fits 32 bits"),
+                generation: connection.generation,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,133 @@
+//! The flush: sharing, rotation, the bounds of a send, heartbeats.
+
+use std::collections::BTreeSet;
+
+use super::super::*;
+use super::shard;
+use crate::fanout::Now;
+use crate::fanout::sequencer::Sequencer;
+use crate::limits::GATHER_SLICES_MAX;
+use crate::protocol::event::{Event, Kind};
+
+const NOW: Now = Now { monotonic_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A shard with a sequencer before it; its sockets take everything.
+struct Bench {
+    shard: Shard,
+    sequencer: Sequencer,
+    plan: Plan,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { shard: shard(), sequencer: Sequencer::new(10, 10), plan: Plan::default() }
+    }
+
+    /// A connection that subscribes to `pattern` and has read the answers.
+    fn subscriber(&mut self, pattern: &str) -> ConnectionId {
+        let id = self.shard.handle_open(NOW);
+        let text = format!(r#"{{"method":"subscribe","params":{{"channels":["{pattern}"]}}}}"#);
+        let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        self.shard.handle_bytes(id, &mut frame, NOW);
+        self.pass();
+        id
+    }
+
+    fn publish(&mut self, channels: &[&str]) {
+        for channel in channels {
+            let event = Event { channel, key: None, kind: Kind::Update, ts: None, data: b"1" };
+            self.sequencer.handle_event(&event, NOW.unix_ns).unwrap();
+        }
+        self.shard.handle_batch(&self.sequencer.next_batch().unwrap());
+    }
+
+    /// One pass; the sends of each plan, with what they were made of.
+    fn pass(&mut self) -> Vec<(Vec<Send>, Vec<Slice>)> {
+        let mut plans = Vec::new();
+        self.shard.begin_pass();
+        loop {
+            self.shard.next_sends(&mut self.plan);
+            if self.plan.sends.is_empty() {
+                break;
+            }
+            for send in &self.plan.sends {
+                self.shard.handle_sent(send, Outcome::Took(send.bytes), NOW);
+            }
+            plans.push((self.plan.sends.clone(), self.plan.slices.clone()));
+        }
+        self.shard.end_pass(NOW);
+        self.shard.check_invariants();
+        plans
+    }
+}
+
+#[test]
+fn members_of_a_cohort_are_sent_the_same_bytes_of_the_log() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.subscriber("a.>");
+    }
+    bench.publish(&["a.x", "a.y", "b.z", "a.x"]);
+    let plans = bench.pass();
+    let (sends, slices) = &plans[0];
+    assert_eq!((plans.len(), sends.len()), (1, 3));
+    assert!(sends.iter().all(|send| send.slices == sends[0].slices && send.bytes > 0));
+    // Neighbours are one run; the event that nobody wants cuts it in two.
+    assert_eq!(slices.len(), 2);
+}
+
+#[test]
+fn nobody_is_always_first() {
+    let mut bench = Bench::new();
+    let members: BTreeSet<_> = (0..4).map(|_| bench.subscriber(">")).collect();
+    let mut first = BTreeSet::new();
+    for _ in 0..members.len() {
+        bench.publish(&["a"]);
+        first.insert(bench.pass()[0].0[0].connection);
+    }
+    assert_eq!(first, members);
+}
+
+#[test]
+fn a_burst_beyond_one_send_is_cut_and_each_part_waits_for_the_one_before() {
+    let mut bench = Bench::new();
+    bench.subscriber("a");
+    bench.subscriber("a");
+    let channels = ["a", "b"].repeat(GATHER_SLICES_MAX + 10);
+    bench.publish(&channels);
+    let plans = bench.pass();
+    let sent: Vec<_> = plans.iter().map(|(sends, slices)| (sends.len(), slices.len())).collect();
+    assert_eq!(sent, [(2, GATHER_SLICES_MAX), (2, 10)]);
+}
+
+#[test]
+fn a_heartbeat_is_for_the_quiet_only() {
+    let mut bench = Bench::new();
+    let quiet = bench.subscriber("quiet");
+    let busy = bench.subscriber("busy");
+    let later = Now { monotonic_ns: 6 * SECOND_NS, ..NOW };
+    bench.publish(&["busy"]);
+    bench.shard.begin_pass();
+    bench.shard.next_sends(&mut bench.plan);
+    for send in &bench.plan.sends {
+        assert_eq!(send.connection, busy);
+        bench.shard.handle_sent(send, Outcome::Took(send.bytes), later);
+    }
+    bench.shard.next_sends(&mut bench.plan);
+    bench.shard.end_pass(later);
+    for _ in 0..200 {
+        bench.shard.handle_tick(later);
+    }
+    bench.shard.begin_pass();
+    bench.shard.next_sends(&mut bench.plan);
+    let said: Vec<_> = (bench.plan.sends.iter())
+        .map(|send| {
+            let bytes = bench.shard.slice(bench.plan.slices[send.slices.start]);
+            (send.connection, String::from_utf8_lossy(&bytes[2..]).into_owned())
+        })
+        .collect();
+    let heartbeat = r#"{"channel":"control","type":"heartbeat","seq":1}"#;
+    assert_eq!(said, [(quiet, heartbeat.to_owned())]);
+}

@@ -1,0 +1,133 @@
+//! What a shard must hold against any input, checked on one without sockets.
+
+use super::super::*;
+use super::shard;
+use crate::fanout::Now;
+use crate::fanout::sequencer::Sequencer;
+use crate::limits::{BATCH_EVENTS_MAX, OWED_BYTES_MAX, TURN_BYTES_MAX};
+use crate::protocol::event::{Event, Kind};
+use crate::protocol::ws::frame::{Opcode, write_masked};
+use crate::protocol::ws::reader::{Message, Reader, Role};
+
+fn say(shard: &mut Shard, id: ConnectionId, text: &str) {
+    let mut frame = Vec::new();
+    write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+    shard.handle_bytes(id, &mut frame, Now::default());
+}
+
+fn subscribe(shard: &mut Shard, id: ConnectionId, channel: &str) {
+    let params = format!(r#"{{"channels":["{channel}"]}}"#);
+    say(shard, id, &format!(r#"{{"method":"subscribe","params":{params}}}"#));
+}
+
+/// One pass over sockets that take `room` bytes of each send; returns all bytes.
+fn pass(shard: &mut Shard, room: usize) -> Vec<u8> {
+    let (mut plan, mut bytes) = (Plan::default(), Vec::new());
+    shard.begin_pass();
+    loop {
+        shard.next_sends(&mut plan);
+        if plan.sends.is_empty() {
+            return bytes;
+        }
+        for send in &plan.sends {
+            let slices = &plan.slices[send.slices.clone()];
+            bytes.extend(slices.iter().flat_map(|&slice| shard.slice(slice).to_vec()));
+            shard.handle_sent(send, Outcome::Took(send.bytes.min(room)), Now::default());
+        }
+    }
+}
+
+fn drain(shard: &mut Shard) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while shard.is_pass_due() {
+        bytes.extend(pass(shard, usize::MAX));
+    }
+    bytes
+}
+
+fn event(sequencer: &mut Sequencer, channel: &str, key: Option<&str>, data: &str) {
+    let event = Event { channel, key, kind: Kind::Update, ts: None, data: data.as_bytes() };
+    sequencer.handle_event(&event, 1_700_000_000_000_000_000).unwrap();
+}
+
+#[test]
+fn a_turn_of_tiny_events_with_long_names_is_still_in_the_log_when_it_is_flushed() {
+    let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
+    let id = shard.handle_open(Now::default());
+    subscribe(&mut shard, id, ">");
+    drain(&mut shard);
+    let (channel, key) = ("c".repeat(255), "\u{1}".repeat(255));
+    let (mut appended, mut events) = (0, 0);
+    for _ in 0..64 {
+        if appended >= TURN_BYTES_MAX {
+            break;
+        }
+        for _ in 0..BATCH_EVENTS_MAX {
+            event(&mut sequencer, &channel, Some(&key), "1");
+            events += 1;
+        }
+        appended += shard.handle_batch(&sequencer.next_batch().unwrap());
+    }
+    let mut bytes = drain(&mut shard);
+    let (mut reader, mut at, mut seq) = (Reader::new(Role::Client, 4_096), 0, 0);
+    loop {
+        let mut used = 0;
+        match reader.next_message(&mut bytes[at..], &mut used).unwrap() {
+            Some(Message::Text(text)) => {
+                seq += 1;
+                assert!(text.contains(&format!("\"seq\":{seq},")), "{text}");
+            }
+            Some(other) => panic!("{other:?}"),
+            None => break,
+        }
+        at += used;
+    }
+    assert_eq!(seq, events);
+}
+
+#[test]
+fn sets_that_nobody_holds_are_forgotten_although_the_feed_is_quiet() {
+    let mut shard = shard();
+    let id = shard.handle_open(Now::default());
+    for number in 0..1_000 {
+        subscribe(&mut shard, id, &format!("a.{number}"));
+        drain(&mut shard);
+        shard.handle_tick(Now::default());
+        assert!(shard.cohorts.len() <= 3, "{} sets after {number} commands", shard.cohorts.len());
+    }
+}
+
+#[test]
+fn a_client_that_is_in_the_middle_of_a_large_event_may_ask() {
+    let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
+    let id = shard.handle_open(Now::default());
+    subscribe(&mut shard, id, ">");
+    drain(&mut shard);
+    event(&mut sequencer, "a", None, &format!("\"{}\"", "x".repeat(900 << 10)));
+    shard.handle_batch(&sequencer.next_batch().unwrap());
+    pass(&mut shard, 10_000);
+    assert!(shard.connection(id).unwrap().owed.bytes().len() > OWED_BYTES_MAX);
+    for _ in 0..10 {
+        say(&mut shard, id, r#"{"method":"ping"}"#);
+    }
+    assert!(!shard.connection(id).unwrap().is_closing());
+    for _ in 0..10_000 {
+        say(&mut shard, id, r#"{"method":"ping"}"#);
+    }
+    assert!(shard.connection(id).unwrap().is_closing(), "it never reads the answers");
+}
+
+#[test]
+fn one_long_answer_does_not_close_a_client_that_reads() {
+    let mut shard = shard();
+    let id = shard.handle_open(Now::default());
+    for number in 0..1_024 {
+        subscribe(&mut shard, id, &format!("{}{number:04}", "x".repeat(251)));
+        drain(&mut shard);
+    }
+    say(&mut shard, id, r#"{"method":"list"}"#);
+    assert!(shard.connection(id).unwrap().owed.bytes().len() > OWED_BYTES_MAX);
+    drain(&mut shard);
+    say(&mut shard, id, r#"{"method":"ping"}"#);
+    assert!(!shard.connection(id).unwrap().is_closing());
+}

@@ -1,0 +1,23 @@
+//! What the simulation does not single out, on a shard without sockets.
+
+mod flush;
+mod hostile;
+
+use std::sync::Arc;
+
+use super::{Shard, ShardSettings};
+use crate::limits::LOG_BYTES_MIN;
+use crate::telemetry::Telemetry;
+
+fn shard() -> Shard {
+    let settings = ShardSettings {
+        node: "test".into(),
+        epoch: "epoch".into(),
+        log_bytes: LOG_BYTES_MIN,
+        connections_max: 10,
+        subscriptions_max: 1_024,
+        message_bytes_max: 64 << 10,
+        heartbeat_ns: 1_000_000_000,
+    };
+    Shard::new(settings, Arc::new(Telemetry::new(1)), 0)
+}
