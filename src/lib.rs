@@ -6,6 +6,7 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`shell`] | the only place that names glommio, io_uring, sockets and the clock |
 //! | [`fanout`] | pure: sequencer, frame log, cohorts, connections, shard |
 //! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
 //! | [`protocol`] | pure: WebSocket, channel names, events, commands, replies |
@@ -17,4 +18,5 @@ pub mod fanout;
 pub mod handoff;
 pub mod limits;
 pub mod protocol;
+pub mod shell;
 pub mod telemetry;

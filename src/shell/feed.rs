@@ -1,0 +1,173 @@
+//! The ingest side of the handoff: sources offer events, every shard's ring gets every batch.
+//!
+//! One per server, on the ingest executor; all sources share it. A full ring makes
+//! [`Feed::publish`] wait, and with it the source that called. Invariant: batches enter each ring
+//! in `seq` order, because one publisher at a time holds the turn.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use glommio::sync::Semaphore;
+
+use crate::fanout::Now;
+use crate::fanout::sequencer::{Refused, Sequencer};
+use crate::handoff::batch::Batch;
+use crate::handoff::ring::Sender;
+use crate::protocol::event::Event;
+use crate::telemetry::{IngestCounters, Telemetry};
+
+use super::clock;
+
+#[derive(Debug)]
+struct Shared {
+    sequencer: RefCell<Sequencer>,
+    rings: RefCell<Vec<Sender<Arc<Batch>>>>,
+    turn: Semaphore,
+    telemetry: Arc<Telemetry>,
+    stop: Arc<AtomicBool>,
+}
+
+/// A source's handle.
+#[derive(Debug, Clone)]
+pub struct Feed(Rc<Shared>);
+
+impl Feed {
+    /// The feed of a server; `stop` ends the sources.
+    #[must_use]
+    pub fn new(
+        sequencer: Sequencer,
+        rings: Vec<Sender<Arc<Batch>>>,
+        telemetry: Arc<Telemetry>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self(Rc::new(Shared {
+            sequencer: RefCell::new(sequencer),
+            rings: RefCell::new(rings),
+            turn: Semaphore::new(1),
+            telemetry,
+            stop,
+        }))
+    }
+
+    /// The time, read once for each chunk of input.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        clock::now()
+    }
+
+    /// Gives an event its place in the total order; [`Self::publish`] sends it out.
+    ///
+    /// # Errors
+    /// When the event needs a new channel or key and there is no room.
+    pub fn offer(&self, event: &Event<'_>, ts_in: u64) -> Result<u64, Refused> {
+        let mut sequencer = self.0.sequencer.borrow_mut();
+        let seq = sequencer.handle_event(event, ts_in)?;
+        let counters = self.counters();
+        counters.events.add(1);
+        counters.channels.set(sequencer.channel_count() as u64);
+        Ok(seq)
+    }
+
+    /// Waits until the batch has room for an event; call [`Self::offer`] at once, because other
+    /// sources fill the same batch.
+    pub async fn room(&self) {
+        while self.is_full() {
+            self.publish().await;
+        }
+    }
+
+    /// True when the batch is to be published before another event.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.sequencer.borrow().is_batch_full()
+    }
+
+    /// Puts all that was offered into every ring, and waits where one is full.
+    pub async fn publish(&self) {
+        let Ok(_turn) = self.0.turn.acquire_permit(1).await else { return };
+        let Some(batch) = self.0.sequencer.borrow_mut().next_batch() else { return };
+        let count = self.0.rings.borrow().len();
+        for number in 0..count {
+            while !self.put(number, &batch) {
+                self.counters().pauses.add(1);
+                poll_fn(|context| self.0.rings.borrow_mut()[number].poll_room(context)).await;
+            }
+        }
+    }
+
+    /// The ingest thread's counters.
+    #[must_use]
+    pub fn counters(&self) -> &IngestCounters {
+        &self.0.telemetry.ingest
+    }
+
+    /// True once the server stops; sources then end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stop.load(Ordering::Relaxed)
+    }
+
+    /// True when the batch is in the ring, or when the shard is gone.
+    fn put(&self, number: usize, batch: &Arc<Batch>) -> bool {
+        let ring = &mut self.0.rings.borrow_mut()[number];
+        ring.send(Arc::clone(batch)).is_ok() || ring.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::handoff::ring::ring;
+    use crate::limits::BATCH_BYTES_MAX;
+    use crate::protocol::event::Kind;
+    use crate::shell::executor;
+
+    #[test]
+    fn many_sources_that_wait_for_one_ring_do_not_swell_a_batch() {
+        const SOURCES: usize = 20;
+        let (sender, mut receiver) = ring(1);
+        let data = vec![b'1'; BATCH_BYTES_MAX];
+        let bytes = data.len();
+        let (all_wait, waiting) = std::sync::mpsc::channel();
+        let thread = executor::start("feed", None, move || async move {
+            let (telemetry, stop) = (Arc::new(Telemetry::new(1)), Arc::new(AtomicBool::new(false)));
+            let feed = Feed::new(Sequencer::new(1, 1), vec![sender], telemetry, stop);
+            let left = Rc::new(std::cell::Cell::new(SOURCES));
+            for _ in 0..SOURCES {
+                let (feed, data, left) = (feed.clone(), data.clone(), Rc::clone(&left));
+                executor::spawn(async move {
+                    let kind = Kind::Update;
+                    let event = Event { channel: "a", key: None, kind, ts: None, data: &data };
+                    for _ in 0..3 {
+                        feed.room().await;
+                        feed.offer(&event, 0).unwrap();
+                    }
+                    feed.publish().await;
+                    left.set(left.get() - 1);
+                });
+            }
+            // Tasks begin in order, so by now every source has come to its first wait.
+            executor::spawn(async move { all_wait.send(()).unwrap() });
+            while left.get() > 0 {
+                executor::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .unwrap();
+        waiting.recv().unwrap();
+        let mut events = 0;
+        while events < 3 * SOURCES {
+            let Some(batch) = receiver.receive() else {
+                std::thread::yield_now();
+                continue;
+            };
+            assert!(batch.bytes.len() <= bytes, "{} events in one batch", batch.events.len());
+            events += batch.events.len();
+        }
+        thread.join().unwrap();
+    }
+}

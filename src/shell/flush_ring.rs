@@ -1,0 +1,173 @@
+//! The flush ring: one io_uring of a shard's own, through which a plan's sends go in one system
+//! call.
+//!
+//! Every send is `MSG_DONTWAIT`, so the kernel completes it before `io_uring_enter` returns (with
+//! `-EAGAIN` when the socket is full) and never keeps a reference into the log. Not here: what to
+//! send. Invariant: between two calls nothing is in flight.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use crate::fanout::connection::ConnectionId;
+use crate::fanout::shard::{Outcome, Plan, Shard};
+use crate::limits::FLUSH_SENDS_MAX;
+
+const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// A shard's ring for sends. Not `Send`: it stays on its core.
+pub struct FlushRing {
+    ring: IoUring,
+    iovecs: Vec<libc::iovec>,
+    messages: Vec<libc::msghdr>,
+}
+
+impl std::fmt::Debug for FlushRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlushRing").finish_non_exhaustive()
+    }
+}
+
+impl FlushRing {
+    /// A ring with room for one plan. Call it on the thread that will use it.
+    ///
+    /// # Errors
+    /// The kernel's reason to refuse the ring.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { ring: build()?, iovecs: Vec::new(), messages: Vec::new() })
+    }
+
+    /// Makes every send of `plan`, and appends an outcome for each, in the plan's order.
+    ///
+    /// # Errors
+    /// When the ring itself fails; the outcomes are then incomplete.
+    pub fn send(
+        &mut self,
+        shard: &Shard,
+        plan: &Plan,
+        socket_of: impl Fn(ConnectionId) -> Option<RawFd>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> io::Result<()> {
+        outcomes.clear();
+        outcomes.resize(plan.sends.len(), Outcome::Failed);
+        if !self.ring.submission().is_empty() || !self.ring.completion().is_empty() {
+            // Left behind by a call that failed: those entries point to memory that is gone.
+            self.ring = build()?;
+        }
+        self.gather(shard, plan);
+        let mut queued = 0;
+        let mut submission = self.ring.submission();
+        for (number, send) in plan.sends.iter().enumerate() {
+            let Some(socket) = socket_of(send.connection) else { continue };
+            let entry = prepare(socket, &self.iovecs[send.slices.clone()], &self.messages[number])
+                .user_data(number as u64);
+            // SAFETY: the pointers in the entry lead to `iovecs`, `messages` and the shard's log;
+            // all outlive this call, which returns after every completion has been seen. Where the
+            // ring fails before, what it has not been given is thrown away with it, above.
+            unsafe { submission.push(&entry) }.expect("the ring has room for a whole plan");
+            queued += 1;
+        }
+        drop(submission);
+        self.complete(queued, outcomes)
+    }
+
+    /// Lays out the plan's slices; sends of one cohort share theirs.
+    fn gather(&mut self, shard: &Shard, plan: &Plan) {
+        self.iovecs.clear();
+        self.iovecs.extend(plan.slices.iter().map(|&slice| {
+            let bytes = shard.slice(slice);
+            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+        }));
+        self.messages.clear();
+        for send in &plan.sends {
+            // SAFETY: all-zero bytes are a valid `msghdr`: no name, no control data, no slices.
+            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+            message.msg_iov = self.iovecs[send.slices.clone()].as_mut_ptr();
+            message.msg_iovlen = send.slices.len();
+            self.messages.push(message);
+        }
+    }
+
+    fn complete(&mut self, queued: usize, outcomes: &mut [Outcome]) -> io::Result<()> {
+        let mut seen = 0;
+        while seen < queued {
+            match self.ring.submit_and_wait(queued - seen) {
+                Ok(_) => {}
+                // A signal, or the kernel is short of memory or room for now: the rest is due.
+                Err(error) if may_be_tried_again(&error) => {}
+                Err(error) => return Err(error),
+            }
+            for completion in self.ring.completion() {
+                let number = usize::try_from(completion.user_data()).expect("set by send");
+                outcomes[number] = outcome(&completion);
+                seen += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn build() -> io::Result<IoUring> {
+    let entries = u32::try_from(FLUSH_SENDS_MAX).expect("a small constant");
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_coop_taskrun()
+        .build(entries)
+        // Kernels before 6.0 do not know the flags, and do not need them.
+        .or_else(|_| IoUring::new(entries))
+}
+
+fn may_be_tried_again(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
+
+fn prepare(socket: RawFd, slices: &[libc::iovec], message: &libc::msghdr) -> squeue::Entry {
+    match slices {
+        [one] => {
+            // A send of one slice has a length of 32 bits; a gather list is far shorter.
+            let len = u32::try_from(one.iov_len).unwrap_or(u32::MAX);
+            opcode::Send::new(types::Fd(socket), one.iov_base.cast(), len).flags(FLAGS).build()
+        }
+        _ => opcode::SendMsg::new(types::Fd(socket), message).flags(FLAGS.cast_unsigned()).build(),
+    }
+}
+
+fn outcome(completion: &cqueue::Entry) -> Outcome {
+    match usize::try_from(completion.result()) {
+        Ok(bytes) => Outcome::Took(bytes),
+        Err(_) if completion.result() == -libc::EAGAIN => Outcome::Took(0),
+        Err(_) => Outcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fanout::shard::ShardSettings;
+    use crate::limits::LOG_BYTES_MIN;
+    use crate::telemetry::Telemetry;
+
+    #[test]
+    fn what_a_failed_call_left_behind_is_not_submitted_by_the_next_one() {
+        let settings = ShardSettings {
+            node: "test".into(),
+            epoch: "epoch".into(),
+            log_bytes: LOG_BYTES_MIN,
+            connections_max: 1,
+            subscriptions_max: 1,
+            message_bytes_max: 512,
+            heartbeat_ns: 1,
+        };
+        let shard = Shard::new(settings, Arc::new(Telemetry::new(1)), 0);
+        let mut flush = FlushRing::new().unwrap();
+        // SAFETY: an entry that does nothing points to nothing.
+        unsafe { flush.ring.submission().push(&opcode::Nop::new().build()) }.unwrap();
+        flush.send(&shard, &Plan::default(), |_| None, &mut Vec::new()).unwrap();
+        assert!(flush.ring.submission().is_empty());
+        flush.ring.submit().unwrap();
+        assert!(flush.ring.completion().is_empty());
+    }
+}
