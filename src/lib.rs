@@ -6,6 +6,7 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`sources`] | what turns the outside into events |
 //! | [`shell`] | the only place that names glommio, io_uring, sockets and the clock |
 //! | [`fanout`] | pure: sequencer, frame log, cohorts, connections, shard |
 //! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
@@ -19,4 +20,5 @@ pub mod handoff;
 pub mod limits;
 pub mod protocol;
 pub mod shell;
+pub mod sources;
 pub mod telemetry;
