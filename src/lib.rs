@@ -6,6 +6,8 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
+//! | [`cli`] | what was typed, and what a person sees |
+//! | [`server`] | start-up and shutdown order |
 //! | [`sources`] | what turns the outside into events |
 //! | [`shell`] | the only place that names glommio, io_uring, sockets and the clock |
 //! | [`fanout`] | pure: sequencer, frame log, cohorts, connections, shard |
@@ -14,11 +16,13 @@
 //! | [`telemetry`] | per-core counters, merged on read |
 //! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
+pub mod cli;
 pub mod config;
 pub mod fanout;
 pub mod handoff;
 pub mod limits;
 pub mod protocol;
+pub mod server;
 pub mod shell;
 pub mod sources;
 pub mod telemetry;

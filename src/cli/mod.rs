@@ -1,0 +1,106 @@
+//! What was typed, and what a person sees.
+//!
+//! Each command is one file; `main` calls [`run`]. Not here: what the settings mean (`config`).
+//! Invariant: an error is printed once, on standard error, and its kind decides the exit code: 2
+//! for wrong settings or usage, 1 for a failure at run time.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod demo;
+pub mod failure;
+pub mod figures;
+pub mod flags;
+pub mod logging;
+pub mod publish;
+pub mod replay;
+pub mod serve;
+pub mod subscribe;
+pub mod table;
+pub mod tally;
+pub mod view;
+pub mod watch;
+
+use failure::Failure;
+
+const FIRST_STEPS: &str = "\
+First steps:
+  fanfare demo                                             a real market feed, live
+  fanfare subscribe ws://127.0.0.1:9001/v1 '>' --table     read it, in another terminal
+  fanfare serve --source tcp://127.0.0.1:9002              serve your own feed";
+
+/// Broadcasts market data to WebSocket subscribers: io_uring, one thread per core.
+#[derive(Debug, Parser)]
+#[command(version, after_help = FIRST_STEPS, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the product: a real Binance capture, served and looping
+    Demo(demo::Demo),
+    /// Serve events from sources to WebSocket subscribers
+    Serve(Box<serve::Serve>),
+    /// Subscribe to channels and print what arrives
+    Subscribe(subscribe::Subscribe),
+    /// Send events from a pipe or a file to a server
+    Publish(publish::Publish),
+    /// Send a capture to a server at its recorded pace
+    Replay(replay::Replay),
+}
+
+/// Runs the program; the arguments are those of the process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Arguments::parse().command {
+        None => return help(),
+        Some(Command::Demo(demo)) => demo.run(),
+        Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Subscribe(subscribe)) => subscribe.run(),
+        Some(Command::Publish(publish)) => publish.run(),
+        Some(Command::Replay(replay)) => replay.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::Said) {
+                eprintln!("{failure}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn help() -> ExitCode {
+    match Arguments::command().print_help() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_begins_with_three_commands_to_try_and_names_each_settings_variable() {
+        let mut command = Arguments::command();
+        let help = command.render_help().to_string();
+        assert!(help.ends_with(&format!("{FIRST_STEPS}\n")), "{help}");
+        let serve = command.find_subcommand_mut("serve").unwrap().render_help().to_string();
+        let words = serve.split_whitespace().collect::<Vec<_>>().join(" ");
+        for key in crate::config::keys::KEYS {
+            assert!(words.contains(&key.flag()), "{} in {words}", key.flag());
+            assert!(words.contains(&format!("[env: {}]", key.variable())), "{}", key.name);
+        }
+        assert!(words.contains("[default: 64MiB] [env: FANFARE_LOG_BYTES]"), "{words}");
+    }
+}

@@ -1,0 +1,219 @@
+//! `fanfare publish`: a pipe or a file of events into a source, its refusals onto standard error.
+//!
+//! Not here: checking the lines; the server does, and its replies name the line. Invariant: the
+//! command says success only if every line was written and none was refused in time.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use super::failure::Failure;
+use super::figures::{bytes, grouped};
+use crate::limits::{READ_BYTES, REPLIES_MS};
+use crate::shell::clock;
+use crate::shell::dial::{ClientError, Producer};
+
+/// Sends events, one JSON object a line, to a server's source.
+#[derive(Debug, clap::Args)]
+pub struct Publish {
+    /// Source of the server: tcp://HOST:PORT or unix:///PATH
+    address: String,
+    /// File of events, one JSON object a line [default: standard input]
+    file: Option<String>,
+}
+
+impl Publish {
+    /// Sends everything and waits for the last replies.
+    ///
+    /// # Errors
+    /// A wrong address, a broken connection, or lines that were refused.
+    pub fn run(&self) -> Result<(), Failure> {
+        match self.file.as_deref() {
+            None | Some("-") => publish(&self.address, io::stdin().lock()),
+            Some(path) => {
+                let file = File::open(path)
+                    .map_err(|error| Failure::Usage(format!("cannot read `{path}`: {error}")))?;
+                publish(&self.address, file)
+            }
+        }
+    }
+}
+
+fn publish(address: &str, mut input: impl Read) -> Result<(), Failure> {
+    let start_ns = clock::now().monotonic_ns;
+    let mut outlet = Outlet::connect(address, |line| eprintln!("{line}"))?;
+    let mut buffer = vec![0; READ_BYTES];
+    let mut last_byte = b'\n';
+    let (mut lines, mut sent) = (0, 0);
+    let result = loop {
+        let taken = match input.read(&mut buffer) {
+            Ok(0) if last_byte == b'\n' => break Ok(()),
+            Ok(0) => {
+                // The last line has no newline; the server waits for one.
+                buffer[0] = b'\n';
+                1
+            }
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => break Err(Failure::Run(format!("cannot read the input: {error}"))),
+        };
+        if let Err(failure) = outlet.write(&buffer[..taken]) {
+            break Err(failure);
+        }
+        lines += memchr::memchr_iter(b'\n', &buffer[..taken]).count() as u64;
+        sent += taken as u64;
+        last_byte = buffer[taken - 1];
+    };
+    let refused = outlet.finish();
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let (seconds, size) = ((clock::now().monotonic_ns - start_ns) as f64 / 1e9, bytes(sent as f64));
+    let refusals = grouped(refused.as_ref().copied().unwrap_or_default());
+    eprintln!("{} lines ({size}) in {seconds:.1} s, {refusals} refused", grouped(lines));
+    // First what the other end said: it explains a broken connection.
+    let refused = refused?;
+    result?;
+    if refused == 0 { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// A connection to a source whose refusals are printed as they come.
+#[derive(Debug)]
+pub struct Outlet {
+    address: String,
+    producer: Producer,
+    /// The count of refusals, or what no source would say, once the server has ended its side.
+    replies: Receiver<Result<u64, String>>,
+}
+
+impl Outlet {
+    /// Connects and starts to listen for refusals, each of which `print` gets as a line.
+    ///
+    /// # Errors
+    /// The address or the connection.
+    pub fn connect(address: &str, print: impl Fn(&str) + Send + 'static) -> Result<Self, Failure> {
+        let producer = Producer::connect(address).map_err(|error| match error {
+            ClientError::Address(..) => Failure::Usage(error.to_string()),
+            error => Failure::Run(error.to_string()),
+        })?;
+        let broken = |error: io::Error| Failure::Run(format!("{address}: {error}"));
+        let incoming = producer.try_clone().map_err(broken)?;
+        let (sender, replies) = channel();
+        let listen = move || {
+            // The other end is gone only when nobody waits for the count any more.
+            let _nobody_waits = sender.send(print_replies(incoming, print));
+        };
+        std::thread::Builder::new().name("replies".into()).spawn(listen).map_err(broken)?;
+        Ok(Self { address: address.to_owned(), producer, replies })
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.producer
+            .write_all(bytes)
+            .map_err(|error| Failure::Run(format!("{}: the server closed: {error}", self.address)))
+    }
+
+    /// Says that this was all, waits for the replies (bounded), and returns how many were refusals.
+    ///
+    /// # Errors
+    /// The server did not end its side in time, or is not a source.
+    pub fn finish(self) -> Result<u64, Failure> {
+        let _server_gone = self.producer.finish();
+        match self.replies.recv_timeout(Duration::from_millis(REPLIES_MS)) {
+            Ok(Ok(refused)) => Ok(refused),
+            Ok(Err(answer)) => Err(Failure::Run(format!(
+                "{} is not a source, it answered `{answer}`; use a source= of the server's ready \
+                line",
+                self.address
+            ))),
+            Err(RecvTimeoutError::Disconnected) => Ok(0),
+            Err(RecvTimeoutError::Timeout) => {
+                self.producer.abandon();
+                let seconds = REPLIES_MS / 1_000;
+                let address = &self.address;
+                Err(Failure::Run(format!("{address}: no end of replies within {seconds} s")))
+            }
+        }
+    }
+}
+
+/// Prints replies until the end of the stream and returns how many were refusals; an answer that is
+/// no reply of a source, such as that of the WebSocket port, ends it and is the error.
+fn print_replies(incoming: Producer, print: impl Fn(&str)) -> Result<u64, String> {
+    let mut refused = 0;
+    let mut line = Vec::new();
+    let mut incoming = BufReader::new(incoming);
+    loop {
+        line.clear();
+        match incoming.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return Ok(refused),
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(line.trim_ascii_end());
+        if !text.starts_with('{') {
+            return Err(text.into_owned());
+        }
+        refused += u64::from(text.contains("\"error\""));
+        print(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::shell::fake::{listen, nobody};
+
+    /// A source that takes everything, then refuses each line that is not JSON-like.
+    fn source() -> (String, JoinHandle<Vec<u8>>) {
+        let (address, source) = listen(|mut stream| {
+            let mut taken = Vec::new();
+            stream.read_to_end(&mut taken).unwrap();
+            for (at, line) in taken.split(|byte| *byte == b'\n').enumerate() {
+                if !line.is_empty() && !line.starts_with(b"{") {
+                    writeln!(stream, r#"{{"line":{},"error":{{"code":"json"}}}}"#, at + 1).unwrap();
+                }
+            }
+            taken
+        });
+        (format!("tcp://{address}"), source)
+    }
+
+    #[test]
+    fn every_line_arrives_and_the_last_one_gets_its_newline() {
+        let (address, source) = source();
+        publish(&address, b"{\"a\":1}\n{\"a\":2}".as_slice()).unwrap();
+        assert_eq!(source.join().unwrap(), b"{\"a\":1}\n{\"a\":2}\n");
+    }
+
+    #[test]
+    fn a_refused_line_fails_the_command() {
+        let (address, _source) = source();
+        let failure = publish(&address, b"{\"a\":1}\nnot json\n{}\n".as_slice()).unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+    }
+
+    #[test]
+    fn a_server_that_is_no_source_fails_the_command_with_its_answer() {
+        let (address, _server) = listen(|mut stream| {
+            stream.read_to_end(&mut Vec::new()).unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        });
+        let failure = publish(&format!("tcp://{address}"), b"{}\n".as_slice()).unwrap_err();
+        let answer = "is not a source, it answered `HTTP/1.1 400 Bad Request`";
+        assert!(failure.to_string().contains(answer), "{failure}");
+        assert_eq!(failure.exit_code(), 1);
+    }
+
+    #[test]
+    fn a_wrong_address_is_a_matter_of_usage_and_an_absent_server_is_not() {
+        assert_eq!(publish("9002", b"".as_slice()).unwrap_err().exit_code(), 2);
+        let failure = publish(&format!("tcp://{}", nobody()), b"".as_slice()).unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+        assert!(failure.to_string().contains("nothing listens"), "{failure}");
+    }
+}

@@ -1,0 +1,162 @@
+//! `fanfare serve`: settings, a server, one ready line, an orderly stop.
+//!
+//! Not here: what the settings mean (`config`) and the server itself. Invariant: standard output
+//! gets exactly one line (and the view, if asked for) unless `--check` is given; logs go to
+//! standard error.
+
+use std::io::{Write, stdout};
+use std::net::SocketAddr;
+
+use tracing_subscriber::EnvFilter;
+
+use super::failure::{Failure, written};
+use super::flags::{SettingFlags, host, layers};
+use super::logging;
+use super::watch::{Display, watch};
+use crate::config::Settings;
+use crate::config::raw::{Origin, Problem, Raw};
+use crate::config::resolve::resolve;
+use crate::server::Server;
+use crate::shell::signals::Stop;
+
+/// Serves events from sources to WebSocket subscribers.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// Settings file; flags and variables win over it [default: none] [env: FANFARE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Check the settings, print the effective ones with their origins, and exit
+    #[arg(long)]
+    check: bool,
+    /// What to log: off, error, warn, info, debug or trace [default: info] [env: FANFARE_LOG]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Show live figures: rows on a terminal, else a line every 2 s [default: off]
+    #[arg(long)]
+    view: bool,
+    /// With --view: lines even on a terminal
+    #[arg(long, requires = "view")]
+    plain: bool,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+impl Serve {
+    /// Serves until a signal.
+    ///
+    /// # Errors
+    /// Wrong settings, all of them; a start that failed; a view that cannot be drawn.
+    pub fn run(self) -> Result<(), Failure> {
+        let mut raw = layers(self.config.as_deref(), self.settings.raw);
+        let filter = filter(self.log, &mut raw);
+        let resolved = resolve(&raw, &host(), None);
+        let resolved = resolved.map_err(|problems| Failure::Usage(problems.to_string()))?;
+        if self.check {
+            let text = resolved.lines.join("\n");
+            return written(writeln!(stdout(), "{text}")).map(drop);
+        }
+        let display = if self.view { Display::suited(self.plain) } else { Display::Nothing };
+        logging::start(filter, display == Display::Rows);
+        let server = Running::start(&resolved.settings)?;
+        server.say_ready()?;
+        server.run(display)
+    }
+}
+
+/// What to log, by flag, variable or default; a wrong one is among the problems of `raw`.
+fn filter(flag: Option<String>, raw: &mut Raw) -> EnvFilter {
+    let variable = || Some((std::env::var("FANFARE_LOG").ok()?, "FANFARE_LOG"));
+    let given = flag.map(|text| (text, "--log")).or_else(variable);
+    let (text, origin) = given.unwrap_or_else(|| ("info".into(), "--log"));
+    logging::filter(&text).unwrap_or_else(|wrong| {
+        let allowed = format!("allowed: {}", wrong.allowed);
+        let origin = Origin::Flag(origin.into());
+        raw.problems.push(Problem { origin, key: "log".into(), what: wrong.what, allowed });
+        EnvFilter::default()
+    })
+}
+
+/// A server with the signals that stop it.
+#[derive(Debug)]
+pub struct Running {
+    server: Server,
+    stop: Stop,
+}
+
+impl Running {
+    /// Starts a server; from here on signals stop it in order.
+    ///
+    /// # Errors
+    /// Why it could not start, with the cure.
+    pub fn start(settings: &Settings) -> Result<Self, Failure> {
+        let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let server = Server::start(settings).map_err(|error| Failure::Run(error.to_string()))?;
+        Ok(Self { server, stop })
+    }
+
+    /// The server.
+    #[must_use]
+    pub const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Prints the line that other programs wait for; a closed pipe is nobody waiting.
+    ///
+    /// # Errors
+    /// Standard output cannot be written to.
+    pub fn say_ready(&self) -> Result<(), Failure> {
+        let mut out = stdout().lock();
+        let Server { listen, sources, admin, .. } = &self.server;
+        let line = ready_line(*listen, sources, *admin, std::process::id());
+        written(writeln!(out, "{line}").and_then(|()| out.flush())).map(drop)
+    }
+
+    /// Shows the figures until a signal, then stops the server; a second signal ends the wait.
+    ///
+    /// # Errors
+    /// The view cannot be drawn; the server is stopped in order even so.
+    pub fn run(self, display: Display) -> Result<(), Failure> {
+        let shown = watch(&self.server, &self.stop, display);
+        tracing::info!("stopping; a second signal ends it at once");
+        // Without a signal (the view failed) the first one is enough.
+        let patience = self.stop.asked().min(1);
+        let cut = self.server.stop(|| self.stop.asked() > patience);
+        if cut > 0 {
+            tracing::warn!("{cut} connections did not close in time and were cut");
+        }
+        shown
+    }
+}
+
+fn ready_line(
+    listen: SocketAddr,
+    sources: &[String],
+    admin: Option<SocketAddr>,
+    process: u32,
+) -> String {
+    let mut line = format!("ready listen={listen}");
+    for source in sources {
+        line.push_str(&format!(" source={source}"));
+    }
+    if let Some(admin) = admin {
+        line.push_str(&format!(" admin={admin}"));
+    }
+    line.push_str(&format!(" pid={process}"));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_names_what_was_picked() {
+        let sources = ["tcp://127.0.0.1:40001".into(), "stdin://".into()];
+        let (listen, admin) = ("127.0.0.1:9001".parse().unwrap(), "127.0.0.1:9003".parse().ok());
+        assert_eq!(
+            ready_line(listen, &sources, admin, 7),
+            "ready listen=127.0.0.1:9001 source=tcp://127.0.0.1:40001 source=stdin:// \
+            admin=127.0.0.1:9003 pid=7"
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! The program as it is typed: exit codes, what goes to which stream, and layers of settings.
+//!
+//! Not here: a server that runs (`end_to_end`). Method: the built program, with an environment of
+//! its own.
+
+use std::process::{Command, Output};
+
+fn fanfare(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the program was built");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program writes UTF-8");
+    (status.code().expect("no signal ended it"), text(stdout), text(stderr))
+}
+
+#[test]
+fn without_arguments_it_shows_what_to_try_first() {
+    let (code, out, _) = fanfare(&[], &[]);
+    assert_eq!(code, 0);
+    let first = ["\n  fanfare demo ", "\n  fanfare subscribe ws://", "\n  fanfare serve --source "];
+    for command in first {
+        assert!(out.contains(command), "{command} in {out}");
+    }
+}
+
+#[test]
+fn the_shipped_file_passes_the_check_and_flags_win_over_variables_over_it() {
+    let arguments = ["serve", "--config", "fanfare.toml", "--check", "--log-bytes", "8MiB"];
+    let variables = [("FANFARE_LOG_BYTES", "16MiB"), ("FANFARE_HEARTBEAT", "1s")];
+    let (code, out, errors) = fanfare(&arguments, &variables);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    for line in [
+        "log_bytes = \"8MiB\"  # --log-bytes\n",
+        "heartbeat = \"1s\"  # FANFARE_HEARTBEAT\n",
+        "listen = \"127.0.0.1:9001\"  # fanfare.toml:",
+        "source = \"tcp://127.0.0.1:9002\"  # fanfare.toml:",
+    ] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    let variables = [("FANFARE_CONFIG", "fanfare.toml")];
+    assert_eq!(fanfare(&["serve", "--check"], &variables).0, 0);
+}
+
+#[test]
+fn wrong_settings_of_every_layer_are_reported_at_once_with_exit_code_2() {
+    let arguments = ["serve", "--config", "absent.toml", "--listen", "9001", "--log", "a=b=c"];
+    let (code, out, errors) = fanfare(&arguments, &[("FANFARE_RING_BATCHES", "many")]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    for start in [
+        "--config: cannot read `absent.toml`: ",
+        "--listen: `9001` is not an address; allowed: ",
+        "--log: `a=b=c`: ",
+        "FANFARE_RING_BATCHES: `many` is not a number; allowed: ",
+    ] {
+        assert!(errors.lines().any(|line| line.starts_with(start)), "{start} in {errors}");
+    }
+    assert_eq!(errors.lines().count(), 4, "{errors}");
+}
+
+#[test]
+fn usage_is_2_and_a_failure_at_run_time_is_1() {
+    assert_eq!(fanfare(&["serve", "--no-such-flag"], &[]).0, 2);
+    assert_eq!(fanfare(&["subscribe", "http://127.0.0.1", ">"], &[]).0, 2);
+    assert_eq!(fanfare(&["publish", "9002"], &[]).0, 2);
+    let (code, _, errors) = fanfare(&["publish", "unix:///absent/fanfare.sock"], &[]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("nothing listens at unix:///absent/fanfare.sock"), "{errors}");
+}
