@@ -1,0 +1,18 @@
+//! The real program over real sockets: what a subscriber, a producer and an operator can rely on.
+//!
+//! Goal: every promise of `docs/PROTOCOL.md` and of the command line, seen from outside. Method:
+//! the built `fanfare` in a child process on ports that the kernel picks; peers that wait for what
+//! they can see, with a deadline. Not here: the whole recorded day (`whole_capture`).
+
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod commands;
+mod operator;
+mod refusals;
+mod scale;
+mod slow;
+mod sources;
+mod stop;
+mod support;
+mod upgrade;
+mod websocket;
