@@ -1,0 +1,19 @@
+"""A subscriber with the blocking client of Python's `websockets`; see `support.ClientProgram`."""
+
+import json
+import sys
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+url, *patterns = sys.argv[1:]
+with connect(url, subprotocols=["fanfare.v1.json"], max_size=None) as socket:
+    print("open", socket.subprotocol, flush=True)
+    if socket.ping().wait(timeout=10):
+        print("pong", flush=True)
+    socket.send(json.dumps({"method": "subscribe", "params": {"channels": patterns}, "req_id": 1}))
+    try:
+        while True:
+            print(socket.recv(), flush=True)
+    except ConnectionClosed as closed:
+        print("closed", closed.rcvd.code if closed.rcvd else 1006, flush=True)
