@@ -1,0 +1,232 @@
+//! What an idle connection costs: 15,000 subscribers of one channel, then one event.
+//!
+//! `cargo bench --bench idle [-- COUNT]` opens the connections from this process to a server in a
+//! child process, reads what the server's memory has grown by, publishes one event, checks that
+//! each connection receives it, and writes `results/<date>-<host>-idle/`. Started otherwise (as
+//! `cargo test --benches` does) it opens 200 and writes nothing. Not here: load.
+
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed measurement")]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use fanfare::fanout::connection::Connection;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use support::{Client, Server, eventually};
+
+#[path = "../tests/end_to_end/support.rs"]
+#[expect(dead_code, reason = "the end-to-end tests use the rest")]
+mod support;
+
+const FULL: usize = 15_000;
+const SMOKE: usize = 200;
+const FLAGS: &str = "--heartbeat 5m";
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let full = arguments.iter().any(|argument| argument == "--bench");
+    let asked = arguments.iter().find_map(|argument| argument.parse().ok());
+    let count = asked.unwrap_or(if full { FULL } else { SMOKE });
+    let summary = measure(count);
+    println!("{}", table(&summary));
+    if full {
+        let folder = write_results(&summary);
+        println!("written to {folder}");
+    }
+}
+
+/// Kernel and user memory at one moment, bytes.
+#[derive(Clone, Copy)]
+struct Memory {
+    /// The server's resident memory that is its own (heap and stacks).
+    anonymous: u64,
+    /// All of the server's resident memory.
+    resident: u64,
+    /// Buffers of all TCP sockets of this network namespace: both ends of each connection.
+    tcp: u64,
+    /// The kernel's structures that cannot be reclaimed, of the whole machine.
+    slab: u64,
+}
+
+impl Memory {
+    fn now(server: &Server) -> Self {
+        let rollup = read(&format!("/proc/{}/smaps_rollup", server.child.id()));
+        let pages = read("/proc/net/sockstat");
+        let pages = pages.lines().find(|line| line.starts_with("TCP:")).unwrap();
+        Self {
+            anonymous: 1_024 * number_after(&rollup, "Anonymous:"),
+            resident: 1_024 * number_after(&rollup, "Rss:"),
+            tcp: 4_096 * number_after(pages, " mem"),
+            slab: 1_024 * number_after(&read("/proc/meminfo"), "SUnreclaim:"),
+        }
+    }
+
+    /// What it has grown by since `before`, for each of `count` connections.
+    fn since(self, before: Self, count: usize) -> Value {
+        let each = |now: u64, before: u64| now.saturating_sub(before) / count as u64;
+        json!({
+            "user_anonymous_bytes": each(self.anonymous, before.anonymous),
+            "user_resident_bytes": each(self.resident, before.resident),
+            "kernel_tcp_buffer_bytes_both_ends": each(self.tcp, before.tcp),
+            "kernel_slab_bytes_both_ends": each(self.slab, before.slab),
+        })
+    }
+}
+
+fn measure(count: usize) -> Value {
+    let server = Server::start(FLAGS);
+    let mut producer = server.producer();
+    // Everything that is made once is made before the first look.
+    let mut first = Client::subscribed(&server, "quote.BTCUSDT");
+    producer.publish("quote.BTCUSDT", r#"{"b":"60001.10","a":"60001.20"}"#);
+    assert_eq!(first.event().seq, 1);
+    let before = Memory::now(&server);
+
+    let begun = Instant::now();
+    let mut clients: Vec<_> = progress("connected", count)
+        .wrap_iter(0..count)
+        .map(|_| Client::connect(&server))
+        .collect();
+    let connect_seconds = begun.elapsed().as_secs_f64();
+    let connected = Memory::now(&server);
+    for client in progress("subscribed", count).wrap_iter(clients.iter_mut()) {
+        assert_eq!(client.subscribe(&["quote.BTCUSDT"])["success"], true);
+    }
+    eventually("all are known", || server.counter("connections") == count as u64 + 1);
+    let subscribed = Memory::now(&server);
+
+    let begun = Instant::now();
+    let data = r#"{"b":"60001.20","a":"60001.30"}"#;
+    producer.publish("quote.BTCUSDT", data);
+    for client in progress("received", count).wrap_iter(clients.iter_mut().chain([&mut first])) {
+        let event = client.event();
+        assert_eq!((event.seq, event.prev, event.data()), (2, 1, data));
+    }
+    let received_seconds = begun.elapsed().as_secs_f64();
+    let sent = Memory::now(&server);
+    json!({
+        "question": "what does an idle connection cost, and does each receive an event?",
+        "connections": count,
+        "received": count,
+        "shards": server.shards(),
+        "per_connection": {
+            "connected": connected.since(before, count),
+            "subscribed": subscribed.since(before, count),
+            "after_one_event": sent.since(before, count),
+            "entry_bytes": size_of::<Connection>(),
+        },
+        "server_resident_bytes": { "before": before.resident, "subscribed": subscribed.resident },
+        "connect_seconds": round(connect_seconds),
+        "publish_to_last_received_seconds": round(received_seconds),
+        "command": "cargo bench --bench idle",
+        "server_command": format!("fanfare serve {FLAGS} --source tcp://127.0.0.1:0"),
+        "commit": commit(),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "cpu": cpu(),
+        "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
+    })
+}
+
+fn progress(what: &str, count: usize) -> ProgressBar {
+    let template = "{msg:>10} {bar:40} {human_pos}/{human_len} {per_sec} {eta}";
+    let style = ProgressStyle::with_template(template).expect("a constant");
+    ProgressBar::new(count as u64).with_style(style).with_message(what.to_owned())
+}
+
+fn table(summary: &Value) -> String {
+    let each = &summary["per_connection"];
+    let mut text = format!("{} connections, each received the event\n", summary["connections"]);
+    for stage in ["connected", "subscribed", "after_one_event"] {
+        let figure = |name: &str| each[stage][name].as_u64().unwrap();
+        writeln!(
+            text,
+            "{stage:>16}: {} B of user memory each ({} B resident); kernel, both ends: {} B of \
+             buffers, {} B of structures",
+            figure("user_anonymous_bytes"),
+            figure("user_resident_bytes"),
+            figure("kernel_tcp_buffer_bytes_both_ends"),
+            figure("kernel_slab_bytes_both_ends"),
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// Writes the directory and returns its path.
+fn write_results(summary: &Value) -> String {
+    let host = read("/proc/sys/kernel/hostname");
+    let name = format!("{}-{}-idle", said_by("date", &["+%F"]), host.trim());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let text = serde_json::to_string_pretty(summary).unwrap();
+    fs::write(folder.join("summary.json"), text + "\n").unwrap();
+    let field = |name: &str| summary[name].as_str().unwrap().to_owned();
+    let readme = format!(
+        "# Idle connections\n\n\
+         **Question**: what does an idle connection cost, and does each one receive an event?\n\n\
+         ```text\n{}```\n\n\
+         - Command: `{}` (server: `{}`, {} shards)\n- Commit: {}\n- Kernel: {}\n- CPU: {}\n\
+         - Connect and upgrade of all: {} s, one after another; from publishing to the last one \
+         read by the one reading thread: {} s\n- Figures: [summary.json](summary.json)\n\n\
+         User memory is what the server's `Anonymous` in `/proc/PID/smaps_rollup` has grown by, \
+         divided by the connections; {} B of it are the connection's entry in its shard. Kernel \
+         buffers are `mem` of `TCP` in `/proc/net/sockstat`, kernel structures `SUnreclaim` in \
+         `/proc/meminfo`.\n\n\
+         **What it does not show**: load (see other results), TLS, remote clients; kernel figures \
+         hold both ends of each connection and, for structures, whatever else the machine did.\n",
+        table(summary),
+        field("command"),
+        field("server_command"),
+        summary["shards"],
+        field("commit"),
+        field("kernel"),
+        field("cpu"),
+        summary["connect_seconds"],
+        summary["publish_to_last_received_seconds"],
+        summary["per_connection"]["entry_bytes"],
+    );
+    fs::write(folder.join("README.md"), readme).unwrap();
+    folder.display().to_string()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The number that follows `name`.
+fn number_after(text: &str, name: &str) -> u64 {
+    let rest = &text[text.find(name).unwrap_or_else(|| panic!("no {name} in {text}"))..];
+    rest[name.len()..].split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// What a program prints.
+fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| said_by("git", arguments);
+    let changed = if git(&["status", "--porcelain", "src", "Cargo.lock"]).is_empty() {
+        ""
+    } else {
+        " with changes in src"
+    };
+    format!("{}{changed}", git(&["rev-parse", "--short=12", "HEAD"]))
+}
+
+fn cpu() -> String {
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{} ({cores} CPUs)", model.trim_start_matches(['\t', ' ', ':']))
+}
+
+fn round(seconds: f64) -> f64 {
+    (seconds * 1e3).round() / 1e3
+}
