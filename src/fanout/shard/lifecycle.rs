@@ -59,11 +59,18 @@ impl Shard {
         id
     }
 
-    /// The peer is gone without a closing handshake, or its socket failed.
+    /// The peer will send no more, or its socket failed. A close frame that is still owed is sent
+    /// all the same: peers that end right behind their own close frame wait for it.
     pub fn handle_end(&mut self, id: ConnectionId, reason: CloseReason) {
-        let Some(connection) = self.connection(id) else { return };
-        match connection.phase {
-            Phase::Closing { reason: first, .. } => self.finish(id, first),
+        let Some(connection) = self.connection_mut(id) else { return };
+        match &mut connection.phase {
+            Phase::Closing { peer_closed, .. } if !connection.owed.is_empty() => {
+                *peer_closed = true;
+            }
+            Phase::Closing { reason: first, .. } => {
+                let first = *first;
+                self.finish(id, first);
+            }
             Phase::Open => self.finish(id, reason),
         }
     }
@@ -80,7 +87,7 @@ impl Shard {
     pub fn handle_cut(&mut self) -> usize {
         let ids = self.connection_ids();
         for &id in &ids {
-            self.handle_end(id, CloseReason::Shutdown);
+            self.finish(id, CloseReason::Shutdown);
         }
         ids.len()
     }

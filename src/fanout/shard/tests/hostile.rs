@@ -131,3 +131,17 @@ fn one_long_answer_does_not_close_a_client_that_reads() {
     say(&mut shard, id, r#"{"method":"ping"}"#);
     assert!(!shard.connection(id).unwrap().is_closing());
 }
+
+#[test]
+fn a_peer_that_ends_right_behind_its_close_frame_gets_ours() {
+    let mut shard = shard();
+    let id = shard.handle_open(Now::default());
+    drain(&mut shard);
+    let mut close = Vec::new();
+    write_masked(&mut close, Opcode::Close, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
+    shard.handle_bytes(id, &mut close, Now::default());
+    shard.handle_end(id, CloseReason::PeerReset);
+    assert_eq!(shard.next_closed(), None);
+    assert_eq!(drain(&mut shard), [0x88, 2, 0x03, 0xe8]);
+    assert_eq!(shard.next_closed(), Some((id, CloseReason::PeerClosed)));
+}
