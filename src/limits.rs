@@ -114,6 +114,10 @@ pub const STOP_MS: u64 = 5_000;
 /// Bytes that a reader takes from a socket at once, into one buffer per core.
 pub const READ_BYTES: usize = 64 << 10;
 
+/// The same from a client that lags: a change of its subscriptions counts the log from its cursor
+/// to the head, up to half a millisecond with the default log, and this many bytes hold about 30.
+pub const READ_BYTES_LAGGING: usize = 2 << 10;
+
 /// Producers connected at once; each has a read buffer of [`READ_BYTES`].
 pub const PRODUCERS_MAX: u64 = 1_024;
 

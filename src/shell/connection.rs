@@ -177,7 +177,8 @@ async fn read_until_end(core: &Core, id: ConnectionId, socket: &Socket) -> Close
         let read = poll_fn(|context| {
             let mut buffer = core.read_buffer.borrow_mut();
             let mut stream = socket.borrow_mut();
-            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
+            let room = core.shard.borrow().read_bytes_max(id).min(buffer.len());
+            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer[..room]);
             if let Poll::Ready(Ok(count)) = read {
                 let bytes = &mut buffer[..count];
                 core.shard.borrow_mut().handle_bytes(id, bytes, clock::now());

@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use crate::limits::{READ_BYTES, READ_BYTES_LAGGING, WALK_ENTRIES_MAX};
 use crate::protocol::channel::Pattern;
 use crate::protocol::command::{self, Command, ErrorCode, Refusal, Request};
 use crate::protocol::policy::Policy;
@@ -16,10 +17,25 @@ use crate::protocol::ws::reader::{Message, Reader, Role};
 
 use super::super::Now;
 use super::super::cohorts::Subscription;
-use super::super::connection::{ConnectionId, Phase};
+use super::super::connection::{Connection, ConnectionId, Lane, Phase};
 use super::Shard;
 
 impl Shard {
+    /// How many bytes may be read from a client before other clients have their turn.
+    #[must_use]
+    pub fn read_bytes_max(&self, id: ConnectionId) -> usize {
+        let ahead = |connection: &Connection| self.log.head() - connection.cursor;
+        match self.connection(id) {
+            Some(connection)
+                if !matches!(connection.lane, Lane::InSync(_))
+                    && ahead(connection) > WALK_ENTRIES_MAX as u64 =>
+            {
+                READ_BYTES_LAGGING
+            }
+            _ => READ_BYTES,
+        }
+    }
+
     /// Bytes from a client; they are unmasked in place.
     pub fn handle_bytes(&mut self, id: ConnectionId, bytes: &mut [u8], now: Now) {
         let Some(connection) = self.connection_mut(id) else { return };

@@ -4,7 +4,9 @@ use super::super::*;
 use super::shard;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
-use crate::limits::{BATCH_EVENTS_MAX, OWED_BYTES_MAX, TURN_BYTES_MAX};
+use crate::limits::{
+    BATCH_EVENTS_MAX, OWED_BYTES_MAX, READ_BYTES, READ_BYTES_LAGGING, TURN_BYTES_MAX,
+};
 use crate::protocol::event::{Event, Kind};
 use crate::protocol::ws::frame::{Opcode, write_masked};
 use crate::protocol::ws::reader::{Message, Reader, Role};
@@ -144,4 +146,25 @@ fn a_peer_that_ends_right_behind_its_close_frame_gets_ours() {
     assert_eq!(shard.next_closed(), None);
     assert_eq!(drain(&mut shard), [0x88, 2, 0x03, 0xe8]);
     assert_eq!(shard.next_closed(), Some((id, CloseReason::PeerClosed)));
+}
+
+#[test]
+fn a_client_that_lags_is_heard_in_small_pieces() {
+    let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
+    let id = shard.handle_open(Now::default());
+    subscribe(&mut shard, id, "a");
+    drain(&mut shard);
+    assert_eq!(shard.read_bytes_max(id), READ_BYTES);
+    for _ in 0..20 {
+        for _ in 0..BATCH_EVENTS_MAX {
+            event(&mut sequencer, "a", None, "1");
+        }
+        shard.handle_batch(&sequencer.next_batch().unwrap());
+        pass(&mut shard, 10);
+    }
+    assert_eq!(shard.read_bytes_max(id), READ_BYTES_LAGGING);
+    // The socket takes everything again.
+    shard.handle_writable(id);
+    drain(&mut shard);
+    assert_eq!(shard.read_bytes_max(id), READ_BYTES);
 }
