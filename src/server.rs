@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -93,6 +94,8 @@ pub struct Server {
     pub telemetry: Arc<Telemetry>,
     stop: Arc<AtomicBool>,
     sources_left: Arc<AtomicUsize>,
+    /// Socket files of Unix sources, which outlive their listeners.
+    socket_files: Vec<PathBuf>,
     shards: Vec<Thread<usize>>,
     ingest: Option<Thread<()>>,
 }
@@ -135,6 +138,7 @@ impl Server {
             telemetry: Arc::clone(&telemetry),
             stop: Arc::clone(&stop),
             sources_left: Arc::new(AtomicUsize::new(ready.len())),
+            socket_files: socket_files(settings),
             shards: Vec::new(),
             ingest: None,
         };
@@ -196,6 +200,10 @@ impl Server {
         {
             tracing::error!(reason, "the ingest thread failed");
         }
+        for file in &self.socket_files {
+            // Gone already, or the next start replaces it.
+            let _ = std::fs::remove_file(file);
+        }
         let mut cut = 0;
         for shard in self.shards.drain(..) {
             match shard.join() {
@@ -224,8 +232,13 @@ impl Server {
         let sequencer = Sequencer::new(settings.channels_max, settings.keys_max);
         let (telemetry, stop) = (Arc::clone(&self.telemetry), Arc::clone(&self.stop));
         let sources_left = Arc::clone(&self.sources_left);
-        if let Some(core) = settings.ingest_core.filter(|core| settings.cores.contains(core)) {
-            tracing::info!(core, "the ingest thread shares its core with a shard");
+        let cores_all = std::thread::available_parallelism().map_or(1, usize::from);
+        if settings.ingest_core.is_some_and(|core| settings.cores.contains(&core))
+            || settings.ingest_core.is_none() && settings.cores.len() >= cores_all
+        {
+            tracing::info!(
+                "the ingest thread shares a core with a shard; see --cores and --ingest-core"
+            );
         }
         let thread = start_thread("ingest", settings.ingest_core, move || async move {
             let feed = Feed::new(sequencer, rings, Arc::clone(&telemetry), Arc::clone(&stop));
@@ -282,6 +295,15 @@ where
 
 fn bind_error(what: &'static str, address: impl ToString, source: io::Error) -> StartError {
     StartError::Bind { what, address: address.to_string(), source }
+}
+
+fn socket_files(settings: &Settings) -> Vec<PathBuf> {
+    (settings.sources.iter())
+        .filter_map(|source| match &source.address {
+            SourceAddress::Unix(path) => Some(path.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn bind_admin(address: SocketAddr) -> Result<(Bound, SocketAddr), StartError> {

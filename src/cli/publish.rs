@@ -30,17 +30,17 @@ impl Publish {
     /// A wrong address, a broken connection, or lines that were refused.
     pub fn run(&self) -> Result<(), Failure> {
         match self.file.as_deref() {
-            None | Some("-") => publish(&self.address, io::stdin().lock()),
+            None | Some("-") => publish(&self.address, io::stdin().lock(), "standard input"),
             Some(path) => {
                 let file = File::open(path)
                     .map_err(|error| Failure::Usage(format!("cannot read `{path}`: {error}")))?;
-                publish(&self.address, file)
+                publish(&self.address, file, path)
             }
         }
     }
 }
 
-fn publish(address: &str, mut input: impl Read) -> Result<(), Failure> {
+fn publish(address: &str, mut input: impl Read, name: &str) -> Result<(), Failure> {
     let start_ns = clock::now().monotonic_ns;
     let mut outlet = Outlet::connect(address, |line| eprintln!("{line}"))?;
     let mut buffer = vec![0; READ_BYTES];
@@ -56,7 +56,7 @@ fn publish(address: &str, mut input: impl Read) -> Result<(), Failure> {
             }
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => break Err(Failure::Run(format!("cannot read the input: {error}"))),
+            Err(error) => break Err(Failure::Run(format!("cannot read {name}: {error}"))),
         };
         if let Err(failure) = outlet.write(&buffer[..taken]) {
             break Err(failure);
@@ -186,14 +186,15 @@ mod tests {
     #[test]
     fn every_line_arrives_and_the_last_one_gets_its_newline() {
         let (address, source) = source();
-        publish(&address, b"{\"a\":1}\n{\"a\":2}".as_slice()).unwrap();
+        publish(&address, b"{\"a\":1}\n{\"a\":2}".as_slice(), "input").unwrap();
         assert_eq!(source.join().unwrap(), b"{\"a\":1}\n{\"a\":2}\n");
     }
 
     #[test]
     fn a_refused_line_fails_the_command() {
         let (address, _source) = source();
-        let failure = publish(&address, b"{\"a\":1}\nnot json\n{}\n".as_slice()).unwrap_err();
+        let failure =
+            publish(&address, b"{\"a\":1}\nnot json\n{}\n".as_slice(), "input").unwrap_err();
         assert_eq!(failure.exit_code(), 1);
     }
 
@@ -203,7 +204,8 @@ mod tests {
             stream.read_to_end(&mut Vec::new()).unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
-        let failure = publish(&format!("tcp://{address}"), b"{}\n".as_slice()).unwrap_err();
+        let failure =
+            publish(&format!("tcp://{address}"), b"{}\n".as_slice(), "input").unwrap_err();
         let answer = "is not a source, it answered `HTTP/1.1 400 Bad Request`";
         assert!(failure.to_string().contains(answer), "{failure}");
         assert_eq!(failure.exit_code(), 1);
@@ -211,8 +213,8 @@ mod tests {
 
     #[test]
     fn a_wrong_address_is_a_matter_of_usage_and_an_absent_server_is_not() {
-        assert_eq!(publish("9002", b"".as_slice()).unwrap_err().exit_code(), 2);
-        let failure = publish(&format!("tcp://{}", nobody()), b"".as_slice()).unwrap_err();
+        assert_eq!(publish("9002", b"".as_slice(), "input").unwrap_err().exit_code(), 2);
+        let failure = publish(&format!("tcp://{}", nobody()), b"".as_slice(), "input").unwrap_err();
         assert_eq!(failure.exit_code(), 1);
         assert!(failure.to_string().contains("nothing listens"), "{failure}");
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
@@ -80,7 +81,7 @@ fn a_unix_socket_replaces_a_stale_file_and_is_not_taken_from_a_living_server() {
     let path = folder.path("f.sock");
     drop(UnixListener::bind(&path).unwrap());
     let url = format!("unix://{path}");
-    let server = Server::with_sources(&[&url], "");
+    let mut server = Server::with_sources(&[&url], "");
     assert_eq!(server.sources, [url.as_str()]);
     let mut client = Client::subscribed(&server, ">");
     let mut producer = Producer::new(UnixStream::connect(&path).unwrap());
@@ -95,6 +96,11 @@ fn a_unix_socket_replaces_a_stale_file_and_is_not_taken_from_a_living_server() {
     assert!(errors.contains(&path) && errors.contains("in use"), "{errors}");
     producer.publish("a", "2");
     assert_eq!(client.data(), "2");
+
+    drop(client);
+    server.signal("TERM");
+    assert!(server.end().success());
+    assert!(!Path::new(&path).exists(), "the socket file goes with the server");
 }
 
 #[test]
