@@ -4,6 +4,8 @@
 //! the wanted entries in `cursor..head` is the cohort's `wanted`; a member of a cohort is owed
 //! nothing and wants nothing between its cursor and the cohort's gather list.
 
+use slab::Slab;
+
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::reader::Reader;
 
@@ -17,6 +19,23 @@ pub struct ConnectionId {
     pub index: u32,
     /// Tells connections of the same place apart.
     pub generation: u32,
+}
+
+impl ConnectionId {
+    /// The id of the connection at `index` of its shard's table.
+    pub(super) fn new(index: usize, generation: u32) -> Self {
+        Self { index: u32::try_from(index).expect("connections_max fits 32 bits"), generation }
+    }
+}
+
+/// The connection `id` of `table`, unless it is gone.
+pub(super) fn find(table: &Slab<Connection>, id: ConnectionId) -> Option<&Connection> {
+    table.get(id.index as usize).filter(|connection| connection.generation == id.generation)
+}
+
+/// The connection `id` of `table`, to change it, unless it is gone.
+pub(super) fn find_mut(table: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
+    table.get_mut(id.index as usize).filter(|connection| connection.generation == id.generation)
 }
 
 /// How a connection gets its next bytes.

@@ -82,7 +82,7 @@ impl Producer {
     async fn read(mut self, line_bytes_max: usize) {
         let feed = self.feed.clone();
         let counters = feed.counters();
-        counters.producers.set(counters.producers.value() + 1);
+        counters.producers.add(1);
         let mut lines = Lines::new(line_bytes_max);
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
         while let Ok(count) = self.stream.read(&mut buffer).await {
@@ -104,7 +104,7 @@ impl Producer {
         }
         feed.publish().await;
         self.reply().await;
-        counters.producers.set(counters.producers.value() - 1);
+        counters.producers.sub(1);
     }
 
     async fn take(&mut self, line: Line<'_>, ts_in: u64) {

@@ -11,14 +11,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
 
-/// A number with one writer: a counter (`add`) or a gauge (`set`).
+/// A number with one writer: a counter (`add`) or a gauge (`set`, or `add` and `sub`).
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);
 
 impl Cell {
-    /// Adds to a counter. Only the owning thread may call it.
+    /// Adds to a counter or gauge. Only the owning thread may call it.
     pub fn add(&self, amount: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Takes from a gauge. Only the owning thread may call it.
+    pub fn sub(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(amount), Ordering::Relaxed);
     }
 
     /// Sets a gauge. Only the owning thread may call it.

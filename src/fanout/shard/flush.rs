@@ -12,7 +12,7 @@ use crate::protocol::ws::close::CloseReason;
 
 use super::super::Now;
 use super::super::cohorts::CohortId;
-use super::super::connection::{ConnectionId, Lane, Phase};
+use super::super::connection::{ConnectionId, Lane, Phase, find, find_mut};
 use super::super::log::Run;
 use super::Shard;
 
@@ -153,10 +153,7 @@ impl Shard {
         if in_sync {
             connection.cursor = send.end;
         }
-        let counters = self.counters();
-        counters.sends.add(1);
-        counters.bytes_sent.add(bytes as u64);
-        counters.deliveries.add(send.events);
+        self.count_send(bytes, send.events);
         self.pass.sends += u64::from(send.events > 0);
         if !in_sync {
             self.move_to(send.connection, send.end);
@@ -197,7 +194,7 @@ impl Shard {
         let Some(connection) = self.connection_mut(id) else { return };
         if connection.lane == Lane::Blocked {
             connection.lane = Lane::Ready;
-            self.counters().blocked.set(self.counters().blocked.value() - 1);
+            self.counters().blocked.sub(1);
             self.ready.push_back(id);
         }
     }
@@ -227,11 +224,8 @@ impl Shard {
         while plan.sends.len() < FLUSH_SENDS_MAX && pass.visit_at < pass.visits.len() {
             let connection = pass.visits[pass.visit_at];
             pass.visit_at += 1;
-            let in_sync = self.connections.get(connection.index as usize).is_some_and(|c| {
-                c.generation == connection.generation
-                    && c.cohort == id
-                    && c.cursor <= chunk.first
-                    && matches!(c.lane, Lane::InSync(_))
+            let in_sync = find(&self.connections, connection).is_some_and(|c| {
+                c.cohort == id && c.cursor <= chunk.first && matches!(c.lane, Lane::InSync(_))
             });
             if in_sync {
                 plan.sends.push(Send {
@@ -337,16 +331,13 @@ impl Shard {
         self.advance(id, bytes, now);
         let Some(connection) = self.connection_mut(id) else { return };
         connection.lane = Lane::Blocked;
-        self.counters().blocked.set(self.counters().blocked.value() + 1);
+        self.counters().blocked.add(1);
     }
 
     /// Moves a connection over `bytes` that its socket took: first what is owed, then wanted
     /// frames; the rest of a frame that was cut becomes owed.
     fn advance(&mut self, id: ConnectionId, bytes: usize, now: Now) {
-        let Some(connection) = self.connections.get_mut(id.index as usize) else { return };
-        if connection.generation != id.generation {
-            return;
-        }
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let mut left = bytes - connection.owed.consume(bytes);
         let cohort = self.cohorts.cohort(connection.cohort);
         let mut events = 0;
@@ -370,6 +361,10 @@ impl Shard {
         if bytes > 0 {
             connection.sent_ns = now.monotonic_ns;
         }
+        self.count_send(bytes, events);
+    }
+
+    fn count_send(&self, bytes: usize, events: u64) {
         let counters = self.counters();
         counters.sends.add(1);
         counters.bytes_sent.add(bytes as u64);
@@ -391,7 +386,7 @@ impl Shard {
     /// Finds a ready connection's lane after its send: in sync, ready again, or done with closing.
     fn settle(&mut self, id: ConnectionId) {
         let head = self.log.head();
-        let Some(connection) = self.connections.get_mut(id.index as usize) else { return };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
         debug_assert_eq!(connection.lane, Lane::Ready, "only ready connections are settled");
         if !connection.owed.is_empty() {
             self.ready.push_back(id);

@@ -12,7 +12,7 @@ use crate::protocol::ws::reader::{Reader, Role};
 
 use super::super::Now;
 use super::super::cohorts::COHORT_EMPTY;
-use super::super::connection::{Connection, ConnectionId, Lane, Owed, Phase};
+use super::super::connection::{Connection, ConnectionId, Lane, Owed, Phase, find_mut};
 use super::Shard;
 
 impl Shard {
@@ -34,8 +34,7 @@ impl Shard {
             owed: Owed::default(),
             reader: Reader::new(Role::Server, self.settings.message_bytes_max),
         });
-        let index = u32::try_from(index).expect("connections_max fits 32 bits");
-        let id = ConnectionId { index, generation };
+        let id = ConnectionId::new(index, generation);
         self.ready.push_back(id);
         let counters = self.counters();
         counters.opened.add(1);
@@ -139,6 +138,11 @@ impl Shard {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         write(&mut text);
+        self.owe_text(id, text);
+    }
+
+    /// Owes a connection the message in `text`, which is the shard's buffer for it.
+    fn owe_text(&mut self, id: ConnectionId, text: Vec<u8>) {
         self.owe(id, |out| frame::write_frame(out, Opcode::Text, &text));
         self.text = text;
     }
@@ -172,11 +176,8 @@ impl Shard {
     /// Takes an in-sync connection out of its cohort's member list, its cursor where the shared
     /// gather list begins for it; false when it was not in sync.
     pub(super) fn leave_members(&mut self, id: ConnectionId) -> bool {
-        let Some(connection) = self.connections.get_mut(id.index as usize) else { return false };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let Lane::InSync(place) = connection.lane else { return false };
-        if connection.generation != id.generation {
-            return false;
-        }
         let cohort = self.cohorts.cohort_mut(connection.cohort);
         connection.cursor = match cohort.gather.chunks().first() {
             None => self.log.head(),
@@ -239,9 +240,7 @@ impl Shard {
                 recover: "none",
             },
         );
-        let connection = self.connection_mut(id).expect("it was there a moment ago");
-        frame::write_frame(connection.owed.buffer(), Opcode::Text, &text);
-        self.text = text;
+        self.owe_text(id, text);
     }
 
     /// Removes a connection; the shell learns of it by [`Self::next_closed`].
@@ -255,7 +254,7 @@ impl Shard {
         self.closed.push_back((id, reason));
         let counters = self.counters();
         if connection.lane == Lane::Blocked {
-            counters.blocked.set(counters.blocked.value() - 1);
+            counters.blocked.sub(1);
         }
         counters.closed.add(1);
         counters.connections.set(self.connections.len() as u64);
@@ -263,10 +262,7 @@ impl Shard {
 
     fn connection_ids(&self) -> Vec<ConnectionId> {
         (self.connections.iter())
-            .map(|(index, connection)| ConnectionId {
-                index: u32::try_from(index).expect("connections_max fits 32 bits"),
-                generation: connection.generation,
-            })
+            .map(|(index, connection)| ConnectionId::new(index, connection.generation))
             .collect()
     }
 }

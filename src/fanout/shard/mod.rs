@@ -46,7 +46,7 @@ use crate::telemetry::{ShardCounters, Telemetry};
 
 use super::channels::Channels;
 use super::cohorts::Cohorts;
-use super::connection::{Connection, ConnectionId};
+use super::connection::{Connection, ConnectionId, find, find_mut};
 use super::log::FrameLog;
 
 use flush::Pass;
@@ -176,13 +176,11 @@ impl Shard {
     /// The connection `id`, unless it is gone.
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
-        let connection = self.connections.get(id.index as usize)?;
-        (connection.generation == id.generation).then_some(connection)
+        find(&self.connections, id)
     }
 
     fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        let connection = self.connections.get_mut(id.index as usize)?;
-        (connection.generation == id.generation).then_some(connection)
+        find_mut(&mut self.connections, id)
     }
 
     fn counters(&self) -> &ShardCounters {

@@ -17,7 +17,7 @@ use crate::protocol::ws::reader::{Message, Reader, Role};
 
 use super::super::Now;
 use super::super::cohorts::Subscription;
-use super::super::connection::{Connection, ConnectionId, Lane, Phase};
+use super::super::connection::{Connection, ConnectionId, Lane, Phase, find_mut};
 use super::Shard;
 
 impl Shard {
@@ -201,7 +201,7 @@ impl Shard {
         self.make_ready(id);
         self.receipt_overwritten(id);
         let cohort = self.cohorts.hold(Rc::from(set), &mut self.channels);
-        let Some(connection) = self.connections.get_mut(id.index as usize) else { return };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let before = std::mem::replace(&mut connection.cohort, cohort);
         let state = self.cohorts.cohort(cohort);
         let ahead = (connection.cursor..self.log.head())

@@ -29,8 +29,7 @@ impl Shard {
 
     fn look_at(&mut self, place: usize, now: Now) {
         let Some(connection) = self.connections.get(place) else { return };
-        let index = u32::try_from(place).expect("connections_max fits 32 bits");
-        let id = ConnectionId { index, generation: connection.generation };
+        let id = ConnectionId::new(place, connection.generation);
         match connection.phase {
             Phase::Closing { reason, deadline_ns, .. } if deadline_ns <= now.monotonic_ns => {
                 self.finish(id, reason);
