@@ -18,6 +18,7 @@ use crate::handoff::batch::Batch;
 use crate::handoff::ring::{Sender, ring};
 use crate::shell::admin;
 use crate::shell::checks::{HostError, check_host};
+use crate::shell::clock;
 use crate::shell::executor::{self, Thread};
 use crate::shell::feed::Feed;
 use crate::shell::listener;
@@ -149,7 +150,7 @@ impl Server {
             connections_max: settings.connections_max.min(connections_allowed),
             subscriptions_max: settings.subscriptions_max,
             message_bytes_max: settings.message_bytes_max,
-            heartbeat_ns: u64::try_from(settings.heartbeat.as_nanos()).unwrap_or(u64::MAX),
+            heartbeat_ns: clock::nanoseconds(settings.heartbeat),
         };
         let mut ticks =
             ticker::start(settings.cores.len() + 1).map_err(|error| StartError::Thread {

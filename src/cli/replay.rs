@@ -241,7 +241,7 @@ impl Pacer {
         let (first_ns, start_ns) = *self.first.get_or_insert((time_ns, now_ns));
         let distance = Duration::from_nanos(time_ns.saturating_sub(first_ns)).as_secs_f64() / times;
         let distance = Duration::try_from_secs_f64(distance).unwrap_or(Duration::MAX);
-        let distance_ns = u64::try_from(distance.as_nanos()).unwrap_or(u64::MAX);
+        let distance_ns = clock::nanoseconds(distance);
         Some(start_ns.saturating_add(distance_ns))
     }
 }

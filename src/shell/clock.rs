@@ -28,8 +28,9 @@ fn start() -> Instant {
     *START.get_or_init(Instant::now)
 }
 
-/// Nanoseconds in 64 bits, which last until the year 2554.
-fn nanoseconds(time: Duration) -> u64 {
+/// A time in nanoseconds; more than 64 bits hold (584 years) is as good as for ever.
+#[must_use]
+pub fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

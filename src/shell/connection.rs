@@ -70,37 +70,37 @@ impl Sockets {
 /// Upgrades one accepted socket, and leaves it to a task that reads, so that the memory of the
 /// upgrade is gone once the channel is open.
 pub(super) async fn serve(core: Rc<Core>, mut stream: TcpStream) {
-    if !core.has_room() {
-        refuse(&mut stream, Rejection::AtCapacity).await;
-        core.counters().refused.add(1);
-        return;
-    }
-    core.upgrading.set(core.upgrading.get() + 1);
-    let upgraded = open(&core, &mut stream).await;
-    core.upgrading.set(core.upgrading.get() - 1);
-    let Some((upgrade, mut rest)) = upgraded else {
+    let Some(mut rest) = upgrade(&core, &mut stream).await else {
         core.counters().refused.add(1);
         return;
     };
-    if core.is_stopping() {
-        // Too late for the close frames of the stop, which would wait for this connection in vain.
-        refuse(&mut stream, Rejection::AtCapacity).await;
-        core.counters().refused.add(1);
-        return;
-    }
-    let mut accept = Vec::new();
-    handshake::write_accept(&mut accept, &upgrade);
-    if stream.write_all(&accept).await.is_err() {
-        core.counters().refused.add(1);
-        return;
-    }
     let socket = Rc::new(RefCell::new(stream));
     let id = core.shard.borrow_mut().handle_open(clock::now());
     core.sockets.borrow_mut().insert(id, Rc::clone(&socket));
-    // What came behind the request in one piece.
     core.shard.borrow_mut().handle_bytes(id, &mut rest, clock::now());
     core.kick();
     executor::spawn_into(core.clients, read(Rc::clone(&core), id, socket));
+}
+
+/// Answers the upgrade request; with 101 it returns what came behind the request in one piece.
+async fn upgrade(core: &Core, stream: &mut TcpStream) -> Option<Vec<u8>> {
+    if !core.has_room() {
+        refuse(stream, Rejection::AtCapacity).await;
+        return None;
+    }
+    core.upgrading.set(core.upgrading.get() + 1);
+    let opened = open(core, stream).await;
+    core.upgrading.set(core.upgrading.get() - 1);
+    let (upgrade, rest) = opened?;
+    if core.is_stopping() {
+        // Too late for the close frames of the stop, which would wait for this connection in vain.
+        refuse(stream, Rejection::AtCapacity).await;
+        return None;
+    }
+    let mut accept = Vec::new();
+    handshake::write_accept(&mut accept, &upgrade);
+    stream.write_all(&accept).await.ok()?;
+    Some(rest)
 }
 
 /// Serves one open connection until it ends.

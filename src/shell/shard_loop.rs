@@ -138,7 +138,7 @@ pub async fn run(parts: ShardParts) -> usize {
 async fn stop(core: &Core, ticks: &mut Ticks, patience: Duration) -> usize {
     core.shard.borrow_mut().handle_shutdown(clock::now());
     core.kick();
-    let deadline_ns = clock::now().monotonic_ns + nanoseconds(patience);
+    let deadline_ns = clock::now().monotonic_ns.saturating_add(clock::nanoseconds(patience));
     while core.shard.borrow().connection_count() > 0 && clock::now().monotonic_ns < deadline_ns {
         core.shard.borrow_mut().handle_tick(clock::now());
         core.handle_closed();
@@ -148,10 +148,6 @@ async fn stop(core: &Core, ticks: &mut Ticks, patience: Duration) -> usize {
     let cut = core.shard.borrow_mut().handle_cut();
     core.handle_closed();
     cut
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Sweeps at every tick until the server stops.
