@@ -59,7 +59,7 @@ pub const GATHER_SLICES_MAX: usize = 256;
 pub const GATHER_BYTES_MAX: usize = 256 << 10;
 
 /// Index entries that one visit of a lagging connection looks at, so that a visit that finds
-/// nothing wanted stays below about 20 µs.
+/// nothing wanted stays below about 0.2 ms.
 pub const WALK_ENTRIES_MAX: usize = 8_192;
 
 /// Sends in one submission to the kernel.
@@ -69,6 +69,13 @@ pub const FLUSH_SENDS_MAX: usize = 256;
 /// it asks for more. A client that asks without reading passes it and is closed; the rest of a data
 /// frame in flight does not count, because that is the server's own doing.
 pub const OWED_BYTES_MAX: usize = 256 << 10;
+
+/// Writes to sockets that were full, between two turns of the fan-out that wants one: they bring at
+/// most as many times [`GATHER_BYTES_MAX`], and seldom more than half a millisecond.
+pub const WRITES_PER_TURN: usize = 8;
+
+/// Ready connections that one pass visits, behind those in sync; the others wait for the next.
+pub const READY_PER_PASS: usize = 64;
 
 /// Connections of one shard (default).
 pub const CONNECTIONS_MAX: usize = 100_000;
@@ -85,9 +92,71 @@ pub const REQ_ID_BYTES_MAX: usize = 64;
 /// Bytes of a client's own text (a method, a field's name) that an error message repeats.
 pub const ECHO_BYTES_MAX: usize = 64;
 
+/// Combinations of policy, limits and sampling in one connection's set: a lagging connection keeps
+/// a place in the log for each.
+pub const CLASSES_MAX: usize = 16;
+
+/// Operator's rules for channels; each new channel of a client's set is looked up in them.
+pub const RULES_MAX: usize = 64;
+
+/// Milliseconds: smallest and largest `max_age_ms`. Below it, the flush itself would pass the
+/// limit.
+pub const AGE_LIMIT_MS_MIN: u32 = 10;
+/// Milliseconds: see [`AGE_LIMIT_MS_MIN`]. An hour; the log seldom holds more.
+pub const AGE_LIMIT_MS_MAX: u32 = 3_600_000;
+
+/// Bytes: smallest `max_lag_bytes`. Below it, one flush of a busy feed would pass the limit.
+pub const LAG_BYTES_LIMIT_MIN: u64 = 1_024;
+
+/// Bytes of frames that a shard keeps beside its log (default): the newest of each key, and of each
+/// order book the snapshot and the deltas since.
+pub const RETAINED_BYTES: usize = 64 << 20;
+
+/// Smallest such store that may be asked for, bytes: room for the newest of some thousand keys.
+pub const RETAINED_BYTES_MIN: usize = 1 << 20;
+
+/// Bytes of one order book (snapshot and deltas) that are kept beside the log. Past it, the book is
+/// lost to whoever lags that far.
+pub const RETAINED_BOOK_BYTES_MAX: usize = 8 << 20;
+
+/// Messages from one client in a second (default), once [`COMMAND_BURST`] is used up.
+pub const COMMAND_RATE: u32 = 20;
+
+/// Messages from one client at once (default): a start with some subscriptions, and pings.
+pub const COMMAND_BURST: u32 = 100;
+
+/// Messages from one client, in a second or at once, that may be asked for: more than one
+/// connection can bring, which is no limit at all.
+pub const COMMAND_RATE_MAX: u32 = 1_000_000;
+
+/// Smallest burst of messages: a request for [`SUBSCRIPTIONS_MAX`] channels counts as eleven.
+pub const COMMAND_BURST_MIN: u32 = 12;
+
+/// Channels of one request that count as one more message.
+pub const COMMAND_CHANNELS: usize = 100;
+
+/// Unsent events that are looked for in the log one by one before a place that the log has left
+/// behind is taken to have lost some.
+pub const LOSSY_EVENTS_MAX: u64 = 1_024;
+
+/// Entries that a sampled class collects before it looks for superseded ones.
+pub const SAMPLES_START: usize = 64;
+
+/// Looks of the sweep at a client, about a second each, that find it behind before it is moved to a
+/// slower tier.
+pub const TIER_LOOKS_BEHIND: i8 = 3;
+
+/// Looks of the sweep at a client that find it caught up before it is moved to a faster tier.
+pub const TIER_LOOKS_CAUGHT_UP: i8 = 10;
+
 /// Concrete channel names in a loss receipt; when more lost something the receipt names the
 /// subscribed patterns instead.
 pub const RECEIPT_CHANNELS_MAX: usize = 128;
+
+/// Bytes of control frames that a connection may be owed when it is told of another value that was
+/// lost: there can be as many of them as keys. Below [`OWED_BYTES_MAX`], because they are not the
+/// client's doing.
+pub const RECEIPTS_BYTES_MAX: usize = 32 << 10;
 
 /// Bytes of an upgrade request's head. Precedents: nginx 8 KiB a header, node.js 16 KiB in all.
 pub const UPGRADE_BYTES_MAX: usize = 8 << 10;
@@ -115,7 +184,7 @@ pub const STOP_MS: u64 = 5_000;
 pub const READ_BYTES: usize = 64 << 10;
 
 /// The same from a client that lags: a change of its subscriptions counts the log from its cursor
-/// to the head, up to half a millisecond with the default log, and this many bytes hold about 30.
+/// to the head, some milliseconds with the default log, and this many bytes hold about 30.
 pub const READ_BYTES_LAGGING: usize = 2 << 10;
 
 /// Producers connected at once; each has a read buffer of [`READ_BYTES`].
@@ -180,11 +249,32 @@ pub const MESSAGE_BYTES_SETTING_MAX: usize = 1 << 20;
 /// Patterns in one connection's set that may be asked for.
 pub const SUBSCRIPTIONS_SETTING_MAX: usize = 65_536;
 
+/// Kernel send buffer of each connection, bytes (default; Linux doubles it for its own
+/// bookkeeping): what one send gathers fits, and a connection that stopped reading costs no more.
+pub const SEND_BUFFER_BYTES: usize = 256 << 10;
+
 /// Smallest kernel send buffer, bytes: `SOCK_MIN_SNDBUF` of Linux.
 pub const SEND_BUFFER_BYTES_MIN: usize = 4_608;
 
 /// Largest kernel send buffer, bytes; the kernel caps it at `net.core.wmem_max` as well.
 pub const SEND_BUFFER_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes in a connection's send buffer that were not put on the wire yet, above which it takes no
+/// more (default, `TCP_NOTSENT_LOWAT`). What a client is to skip must not be in the kernel already;
+/// some milliseconds of a fast link keep it busy until the next send.
+pub const UNSENT_BYTES: usize = 64 << 10;
+
+/// Smallest such bound that may be asked for, bytes: a page, about three segments.
+pub const UNSENT_BYTES_MIN: usize = 4 << 10;
+
+/// Milliseconds that a peer may leave what was sent to it unacknowledged, or take nothing at all,
+/// before the kernel ends its connection (default, `TCP_USER_TIMEOUT`). A client that reads slowly
+/// acknowledges; one that is silent for a minute is gone or stopped.
+pub const PEER_TIMEOUT_MS: u64 = 60_000;
+
+/// Milliseconds: smallest such time that may be asked for. Below it, two lost packets end a
+/// connection.
+pub const PEER_TIMEOUT_MS_MIN: u64 = 1_000;
 
 /// Milliseconds: a timeout or heartbeat that may be asked for. Below a tenth of a second, clients
 /// across an ocean fail; above five minutes, middleboxes have forgotten the connection.
@@ -255,5 +345,9 @@ const _: () = assert!(
     "what a turn appends is still in the log when the turn is flushed"
 );
 const _: () = assert!(LOG_BYTES_MIN >= 2 * (LINE_BYTES_MAX + 1_024), "a log holds two frames");
+const _: () = assert!(
+    COMMAND_BURST_MIN as usize > 1 + SUBSCRIPTIONS_MAX / COMMAND_CHANNELS,
+    "the largest request is allowed at once"
+);
 const _: () = assert!(GATHER_SLICES_MAX <= 1_024, "UIO_MAXIOV");
 const _: () = assert!(RING_BATCHES.is_power_of_two());

@@ -11,11 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::config::rule::ChannelRule;
 use crate::config::{Settings, Source, SourceAddress};
 use crate::fanout::sequencer::Sequencer;
 use crate::fanout::shard::ShardSettings;
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::{Sender, ring};
+use crate::protocol::channel::Pattern;
+use crate::protocol::policy::Policy;
+use crate::protocol::terms::{Interval, Rule, Rules, Wish};
 use crate::shell::admin;
 use crate::shell::checks::{HostError, check_host};
 use crate::shell::clock;
@@ -151,6 +155,11 @@ impl Server {
             subscriptions_max: settings.subscriptions_max,
             message_bytes_max: settings.message_bytes_max,
             heartbeat_ns: clock::nanoseconds(settings.heartbeat),
+            retained_bytes: settings.retained_bytes,
+            rules: Arc::new(rules(&settings.rules)),
+            command_rate: settings.command_rate,
+            command_burst: settings.command_burst,
+            tier_moves: settings.tier_moves,
         };
         let mut ticks =
             ticker::start(settings.cores.len() + 1).map_err(|error| StartError::Thread {
@@ -172,7 +181,7 @@ impl Server {
                 stop: Arc::clone(&stop),
                 stop_timeout: settings.stop_timeout,
                 upgrade_timeout: settings.upgrade_timeout,
-                send_buffer_bytes: settings.send_buffer_bytes,
+                sockets: settings.sockets,
                 spin: settings.spin,
             };
             let core = settings.cores[number];
@@ -268,6 +277,24 @@ impl Drop for Server {
     }
 }
 
+/// The operator's rules as the protocol has them.
+fn rules(rules: &[ChannelRule]) -> Rules {
+    let rule = |rule: &ChannelRule| Rule {
+        pattern: Pattern::parse(&rule.pattern).expect("the configuration checked it"),
+        wish: Wish {
+            policy: rule
+                .policy
+                .map(|word| Policy::parse(word).expect("the configuration has the same words")),
+            max_age_ms: rule.max_age_ms,
+            max_lag_bytes: rule.max_lag_bytes,
+            interval: rule
+                .interval_ms
+                .map(|ms| Interval::from_ms(ms).expect("the configuration has the same three")),
+        },
+    };
+    Rules::new(rules.iter().map(rule).collect())
+}
+
 async fn run_source(source: Ready, feed: Feed) {
     match source {
         Ready::Producers(bound, settings) => {
@@ -338,4 +365,34 @@ fn bind_sources(settings: &Settings) -> Result<(Vec<String>, Vec<Ready>), StartE
         ready.push(source);
     }
     Ok((urls, ready))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::raw::{Given, Origin, RawRule};
+
+    #[test]
+    fn every_rule_that_the_configuration_takes_is_one_of_the_protocol() {
+        let taken = |text: String| {
+            let given = Given { text, origin: Origin::Flag("--rule".into()) };
+            let rule = ChannelRule::resolve(&RawRule::parse(&given)).unwrap();
+            rules(&[rule]).of_channel("a.b").copied()
+        };
+        for policy in Policy::ALL {
+            let wish = Wish { policy: Some(policy), ..Wish::default() };
+            assert_eq!(taken(format!("a.>?policy={}", policy.as_str())), Some(wish));
+        }
+        for interval in Interval::ALL {
+            let wish = Wish { interval: Some(interval), ..Wish::default() };
+            assert_eq!(taken(format!("*.b?interval_ms={}", interval.ms())), Some(wish));
+        }
+        for pattern in [">", "*.*", "a.b", "a.*", "*.>"] {
+            assert_eq!(taken(pattern.into()), Some(Wish::default()), "{pattern}");
+        }
+        assert_eq!(
+            taken("a.b?max_age_ms=500&max_lag_bytes=1KiB".into()),
+            Some(Wish { max_age_ms: Some(500), max_lag_bytes: Some(1_024), ..Wish::default() })
+        );
+    }
 }

@@ -45,6 +45,29 @@ fn the_shipped_file_passes_the_check_and_flags_win_over_variables_over_it() {
 }
 
 #[test]
+fn rules_for_channels_are_checked_and_shown_with_their_origin() {
+    let arguments = ["serve", "--check", "--source", "stdin://", "--rule", "book.>?policy=close"];
+    let second = ["--rule", "quote.*?interval_ms=100", "--command-rate", "5", "--tier-moves"];
+    let (code, out, errors) = fanfare(&[&arguments[..], &second].concat(), &[]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    for line in [
+        "rule = \"book.>?policy=close\"  # --rule\n",
+        "rule = \"quote.*?interval_ms=100\"  # --rule\n",
+        "command_rate = 5  # --command-rate\n",
+        "tier_moves = true  # --tier-moves\n",
+        "peer_timeout = \"1m\"  # default\n",
+    ] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    let (code, _, errors) = fanfare(&[&arguments[..], &["--rule", "a?polcy=all"]].concat(), &[]);
+    assert_eq!(code, 2);
+    assert!(
+        errors.starts_with("--rule: `polcy` is no part of a rule; allowed: policy"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn wrong_settings_of_every_layer_are_reported_at_once_with_exit_code_2() {
     let arguments = ["serve", "--config", "absent.toml", "--listen", "9001", "--log", "a=b=c"];
     let (code, out, errors) = fanfare(&arguments, &[("FANFARE_RING_BATCHES", "many")]);
@@ -65,6 +88,12 @@ fn usage_is_2_and_a_failure_at_run_time_is_1() {
     assert_eq!(fanfare(&["serve", "--no-such-flag"], &[]).0, 2);
     assert_eq!(fanfare(&["subscribe", "http://127.0.0.1", ">"], &[]).0, 2);
     assert_eq!(fanfare(&["publish", "9002"], &[]).0, 2);
+    let url = "ws://127.0.0.1:1/v1";
+    for wrong in [["--policy", "best"], ["--max-age-ms", "5"], ["--interval-ms", "50"]] {
+        let (code, _, errors) = fanfare(&["subscribe", url, ">", wrong[0], wrong[1]], &[]);
+        assert_eq!(code, 2, "{errors}");
+        assert!(errors.contains(wrong[0]), "{errors}");
+    }
     let (code, _, errors) = fanfare(&["publish", "unix:///absent/fanfare.sock"], &[]);
     assert_eq!(code, 1);
     assert!(errors.contains("nothing listens at unix:///absent/fanfare.sock"), "{errors}");

@@ -16,6 +16,7 @@ use fanfare::fanout::connection::{Connection, ConnectionId};
 use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use fanfare::handoff::batch::Batch;
+use fanfare::limits;
 use fanfare::protocol::event::{Event, Kind};
 use fanfare::protocol::ws::frame::{Opcode, write_masked};
 use fanfare::telemetry::Telemetry;
@@ -86,6 +87,11 @@ impl World {
             subscriptions_max: 16,
             message_bytes_max: 4_096,
             heartbeat_ns: u64::MAX,
+            retained_bytes: limits::RETAINED_BYTES,
+            rules: Arc::default(),
+            command_rate: limits::COMMAND_RATE,
+            command_burst: limits::COMMAND_BURST,
+            tier_moves: false,
         };
         Self {
             shard: Shard::new(settings, Arc::clone(&telemetry), 0),
@@ -135,7 +141,7 @@ impl World {
     fn publish(&mut self) -> u64 {
         let batch = self.batch();
         let before = ALLOCATIONS.get();
-        self.shard.handle_batch(&batch);
+        self.shard.handle_batch(&batch, Now::default());
         self.pass();
         ALLOCATIONS.get() - before
     }

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::file::file;
 use crate::config::keys::{KEYS, Key, default_text};
-use crate::config::raw::{Given, Origin, Problem, Raw, RawSource, environment};
+use crate::config::raw::{Given, Origin, Problem, Raw, RawRule, RawSource, environment};
 use crate::config::resolve::Host;
 
 /// The settings that were given as flags.
@@ -36,6 +36,9 @@ impl FromArgMatches for SettingFlags {
         }
         for rule in matches.get_many::<String>("map").into_iter().flatten() {
             raw.maps.push(given("map", rule));
+        }
+        for rule in matches.get_many::<String>("rule").into_iter().flatten() {
+            raw.rules.push(RawRule::parse(&given("rule", rule)));
         }
         Ok(Self { raw })
     }
@@ -72,7 +75,24 @@ impl Args for SettingFlags {
                 --map '{ channel = \"trade.{/data/s}\", ts = \"/data/T\", ts_unit = \"ms\" }'\n\
                 [default: lines are producer events] [env: FANFARE_MAP]",
             );
-        KEYS.iter().fold(command.arg(source).arg(map), |command, key| command.arg(argument(key)))
+        let rule = Arg::new("rule")
+            .long("rule")
+            .value_name("RULE")
+            .action(ArgAction::Append)
+            .help("Terms of channels: PATTERN?policy=close&max_age_ms=500 [env: FANFARE_RULE]")
+            .long_help(
+                "Terms of the channels of a pattern; may be given several times, of those that\n\
+                match a channel the most specific one is taken:\n  \
+                --rule 'book.>?policy=close&max_age_ms=500&max_lag_bytes=1MiB'\n  \
+                --rule 'quote.*?interval_ms=100'\n\
+                policy (auto, all, latest, close, unsubscribe) is for clients that choose\n\
+                none; of max_age_ms and max_lag_bytes the narrower holds, the rule's or the\n\
+                client's, of interval_ms (10, 100, 1000) the slower. Without terms, the\n\
+                channels are left to the clients.\n\
+                [default: none] [env: FANFARE_RULE, separated by newlines or |]",
+            );
+        let lists = command.arg(source).arg(map).arg(rule);
+        KEYS.iter().fold(lists, |command, key| command.arg(argument(key)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod continuity;
 pub mod demo;
 pub mod failure;
 pub mod figures;
@@ -21,6 +22,7 @@ pub mod table;
 pub mod tally;
 pub mod view;
 pub mod watch;
+pub mod wish;
 
 use failure::Failure;
 

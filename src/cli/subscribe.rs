@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::failure::{Failure, Flow, written};
 use super::table;
 use super::tally::{Frame, ReplyError, Tally};
+use super::wish::WishFlags;
 use crate::protocol::channel::Pattern;
 use crate::protocol::json::write_string;
 use crate::protocol::ws::close;
@@ -44,6 +45,8 @@ pub struct Subscribe {
     /// End after this many seconds [default: never]
     #[arg(long)]
     seconds: Option<f64>,
+    #[command(flatten)]
+    wish: WishFlags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +112,9 @@ impl Subscribe {
             }
             write_string(&mut out, pattern);
         }
-        out.extend_from_slice(br#"]},"req_id":1}"#);
+        out.push(b']');
+        self.wish.write(&mut out)?;
+        out.extend_from_slice(br#"},"req_id":1}"#);
         Ok(String::from_utf8(out).expect("patterns are ASCII"))
     }
 }
@@ -200,9 +205,7 @@ impl Printer {
             }
             return;
         }
-        if frame.kind == Some("gap") {
-            self.tally.handle_receipt(&frame);
-        }
+        self.tally.handle_control(&frame);
         if frame.success == Some(false) {
             self.refused = Some(refusal(&frame));
         } else if self.output != Output::Json {
@@ -246,10 +249,7 @@ fn refusal(frame: &Frame<'_>) -> String {
 fn note(frame: &Frame<'_>, text: &str) {
     match (frame.kind, frame.method) {
         (Some("heartbeat"), _) => {}
-        (Some("gap"), _) => {
-            let cause = frame.cause.unwrap_or("unknown");
-            eprintln!("gap: {} events missed, cause {cause}", frame.missed.unwrap_or_default());
-        }
+        (Some("gap" | "unsubscribed" | "tier"), _) => eprintln!("{}", slowness(frame)),
         (Some("welcome"), _) => eprintln!("connected at seq {}", frame.seq.unwrap_or_default()),
         (None, Some("subscribe")) => {
             let outcomes = frame.result.iter().flatten();
@@ -259,6 +259,30 @@ fn note(frame: &Frame<'_>, text: &str) {
             }
         }
         _ => eprintln!("{text}"),
+    }
+}
+
+/// What the server did because this client reads slowly.
+fn slowness(frame: &Frame<'_>) -> String {
+    let cause = frame.cause.unwrap_or("unknown");
+    let seq = frame.seq.unwrap_or_default();
+    let channels = match frame.channels.as_deref().unwrap_or_default() {
+        [] => "unnamed channels".to_owned(),
+        [one] => (*one).to_owned(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    };
+    match frame.kind {
+        Some("gap") => {
+            let missed = frame.missed.unwrap_or_default();
+            format!("gap: {missed} events missed on {channels}, cause {cause}")
+        }
+        Some("unsubscribed") => {
+            format!("unsubscribed: the server ended {channels} at seq {seq}, cause {cause}")
+        }
+        _ => match frame.interval_ms {
+            Some(ms @ 1..) => format!("tier: slowed to one event of a key every {ms} ms at least"),
+            _ => "tier: back to what was agreed".to_owned(),
+        },
     }
 }
 

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::keys::{KEYS, did_you_mean};
 use super::mapping::MapRule;
-use super::raw::{Given, Origin, Problem, Raw, RawSource};
+use super::raw::{Given, Origin, Problem, Raw, RawRule, RawSource};
 
 /// Reads the text of the file called `file`.
 #[must_use]
@@ -41,9 +41,21 @@ impl Reader<'_> {
         for (key, value) in document {
             let span = key.span();
             let name = key.into_inner();
-            if name == "source" {
-                self.sources(value);
-                continue;
+            match name.as_ref() {
+                "source" => {
+                    self.tables(
+                        "source",
+                        "allowed: [[source]] tables with url",
+                        value,
+                        Self::source,
+                    );
+                    continue;
+                }
+                "rule" => {
+                    self.tables("rule", RULE_ALLOWED, value, Self::rule);
+                    continue;
+                }
+                _ => {}
             }
             match KEYS.iter().find(|key| key.name == name) {
                 Some(key) => match scalar(value.get_ref()) {
@@ -67,34 +79,53 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, span: Range<usize>, name: &str) {
-        let allowed = match did_you_mean(name, &["source"]) {
+        let allowed = match did_you_mean(name, &["source", "rule"]) {
             Some(meant) => format!("did you mean {meant}?"),
             None => {
                 let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
-                format!("allowed: {}, source", names.join(", "))
+                format!("allowed: {}, source, rule", names.join(", "))
             }
         };
         self.problem(Some(span), name, "no such setting".into(), &allowed);
     }
 
-    fn sources(&mut self, value: Spanned<DeValue<'_>>) {
+    /// Takes each of the tables of `[[key]]`.
+    fn tables<'a>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        value: Spanned<DeValue<'a>>,
+        take: impl Fn(&mut Self, Range<usize>, DeTable<'a>),
+    ) {
         let span = value.span();
         let DeValue::Array(tables) = value.into_inner() else {
             let what = "one table or value instead of a list".into();
-            return self.problem(Some(span), "source", what, "allowed: [[source]] tables with url");
+            return self.problem(Some(span), key, what, allowed);
         };
         for table in tables {
             let span = table.span();
             match table.into_inner() {
-                DeValue::Table(table) => self.source(span, table),
-                _ => self.problem(
-                    Some(span),
-                    "source",
-                    "not a table".into(),
-                    "allowed: [[source]] tables with url",
-                ),
+                DeValue::Table(table) => take(self, span, table),
+                _ => self.problem(Some(span), key, "not a table".into(), allowed),
             }
         }
+    }
+
+    fn rule(&mut self, span: Range<usize>, table: DeTable<'_>) {
+        let mut fields = Vec::new();
+        for (name, value) in table {
+            let origin = self.origin(Some(value.span()));
+            let name = name.into_inner().into_owned();
+            match scalar(value.get_ref()) {
+                Some(text) => fields.push((name, Given { text, origin })),
+                None => {
+                    let what = format!("a {} is not one value", value.get_ref().type_str());
+                    let key = format!("rule.{name}");
+                    return self.problem(Some(value.span()), &key, what, RULE_ALLOWED);
+                }
+            }
+        }
+        self.raw.rules.push(RawRule { origin: self.origin(Some(span)), fields });
     }
 
     fn source(&mut self, span: Range<usize>, table: DeTable<'_>) {
@@ -164,6 +195,8 @@ impl Reader<'_> {
 
 const URL_ALLOWED: &str =
     "allowed: url = \"tcp://127.0.0.1:9002\", unix:///PATH, stdin:// or replay:FILE";
+const RULE_ALLOWED: &str =
+    "allowed: [[rule]] tables such as pattern = \"book.>\", policy = \"close\", max_age_ms = 500";
 const MAP_ALLOWED: &str = "allowed: a rule such as { channel = \"trade.{/s}\", ts = \"/T\" }";
 
 fn into_deserializer(value: Spanned<DeValue<'_>>) -> impl serde::Deserializer<'_, Error = Error> {

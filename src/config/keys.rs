@@ -64,7 +64,30 @@ pub const KEYS: &[Key] = &[
     key("line_bytes_max", "SIZE", "One producer line at most", ""),
     key("message_bytes_max", "SIZE", "One message from a client at most", ""),
     key("subscriptions_max", "COUNT", "Patterns that one connection subscribes to at most", ""),
-    key("send_buffer_bytes", "SIZE", "Kernel send buffer of each connection", "the kernel's"),
+    key("retained_bytes", "SIZE", "Newest values and books kept beside each shard's log", ""),
+    key(
+        "command_rate",
+        "COUNT",
+        "Messages from one client in a second, once its burst is used",
+        "",
+    ),
+    key("command_burst", "COUNT", "Messages from one client at once", ""),
+    key("tier_moves", "BOOL", "Sample conflating subscriptions of slow clients more slowly", ""),
+    key("send_buffer_bytes", "SIZE", "Kernel send buffer of each connection", ""),
+    key(
+        "unsent_bytes",
+        "SIZE",
+        "Bytes in it that are not on the wire yet, above which it takes no more \
+        (TCP_NOTSENT_LOWAT): small, so that what a slow client is to skip is not in it already",
+        "",
+    ),
+    key(
+        "peer_timeout",
+        "TIME",
+        "How long a client may be unreachable, or may stop reading entirely, before its connection \
+        ends (TCP_USER_TIMEOUT; a full receive window counts even if probes are answered)",
+        "",
+    ),
     key("upgrade_timeout", "TIME", "From accept to a complete upgrade request, in ms, s or m", ""),
     key("heartbeat", "TIME", "Quiet time after which a client gets a heartbeat", ""),
     key("stop_timeout", "TIME", "How long an orderly stop may take", ""),
@@ -86,6 +109,13 @@ pub fn default_text(name: &str) -> Option<String> {
         "line_bytes_max" => show_size(limits::LINE_BYTES_MAX),
         "message_bytes_max" => show_size(limits::MESSAGE_BYTES_MAX),
         "subscriptions_max" => limits::SUBSCRIPTIONS_MAX.to_string(),
+        "retained_bytes" => show_size(limits::RETAINED_BYTES),
+        "command_rate" => limits::COMMAND_RATE.to_string(),
+        "command_burst" => limits::COMMAND_BURST.to_string(),
+        "tier_moves" => "false".into(),
+        "send_buffer_bytes" => show_size(limits::SEND_BUFFER_BYTES),
+        "unsent_bytes" => show_size(limits::UNSENT_BYTES),
+        "peer_timeout" => time(limits::PEER_TIMEOUT_MS),
         "upgrade_timeout" => time(limits::UPGRADE_MS),
         "heartbeat" => time(limits::HEARTBEAT_MS),
         "stop_timeout" => time(limits::STOP_MS),
@@ -96,7 +126,14 @@ pub fn default_text(name: &str) -> Option<String> {
 /// The setting, or one of `others`, that `name` is most likely a slip for.
 #[must_use]
 pub fn did_you_mean(name: &str, others: &[&'static str]) -> Option<&'static str> {
-    let names = KEYS.iter().map(|key| key.name).chain(others.iter().copied());
+    nearest(name, KEYS.iter().map(|key| key.name).chain(others.iter().copied()))
+}
+
+/// The one of `names` that `name` is most likely a slip for.
+pub(super) fn nearest(
+    name: &str,
+    names: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     let spelled = name.to_ascii_lowercase().replace('-', "_");
     names
         .map(|known| (edits(&spelled, known), known))

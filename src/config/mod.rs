@@ -13,10 +13,12 @@ pub mod keys;
 pub mod mapping;
 pub mod raw;
 pub mod resolve;
+pub mod rule;
 pub mod source_url;
 pub mod values;
 
 use mapping::MapRule;
+use rule::ChannelRule;
 
 /// Everything that a server is started with.
 #[derive(Debug, Clone)]
@@ -49,8 +51,18 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// Patterns in one connection's subscription set at most.
     pub subscriptions_max: usize,
-    /// Kernel send buffer of each connection, bytes; the kernel's default when absent.
-    pub send_buffer_bytes: Option<usize>,
+    /// What the operator wants for channels; no pattern twice.
+    pub rules: Vec<ChannelRule>,
+    /// Bytes of frames that each shard keeps beside its log.
+    pub retained_bytes: usize,
+    /// Messages from one client in a second, once the burst is used up.
+    pub command_rate: u32,
+    /// Messages from one client at once.
+    pub command_burst: u32,
+    /// Whether clients that lag are sampled more slowly.
+    pub tier_moves: bool,
+    /// The socket of each connection.
+    pub sockets: SocketSettings,
     /// From accept to a complete upgrade request.
     pub upgrade_timeout: Duration,
     /// Quiet time after which a client gets a heartbeat.
@@ -59,6 +71,19 @@ pub struct Settings {
     pub stop_timeout: Duration,
     /// The node's name in `welcome`.
     pub node: String,
+}
+
+/// How the kernel treats the connection of a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketSettings {
+    /// Its send buffer, bytes (`SO_SNDBUF`).
+    pub send_buffer_bytes: usize,
+    /// Bytes in it that are not on the wire yet, above which it takes no more
+    /// (`TCP_NOTSENT_LOWAT`).
+    pub unsent_bytes: usize,
+    /// How long the peer may be unreachable, or may stop reading entirely, before its connection
+    /// ends (`TCP_USER_TIMEOUT`). Linux counts a full receive window even if probes are answered.
+    pub peer_timeout: Duration,
 }
 
 /// One source of events with its mapping.

@@ -51,6 +51,33 @@ pub struct RawSource {
     pub map: Vec<MapRule>,
 }
 
+/// A rule for channels as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRule {
+    /// Where it begins.
+    pub origin: Origin,
+    /// Its pattern and terms by name, in their order.
+    pub fields: Vec<(String, Given)>,
+}
+
+impl RawRule {
+    /// A rule in one text: `PATTERN?name=value&name=value`.
+    #[must_use]
+    pub fn parse(given: &Given) -> Self {
+        let field = |name: &str, text: &str| {
+            let given = Given { text: text.trim().to_owned(), origin: given.origin.clone() };
+            (name.trim().to_owned(), given)
+        };
+        let (pattern, terms) = given.text.split_once('?').unwrap_or((&given.text, ""));
+        let mut fields = vec![field("pattern", pattern)];
+        for term in terms.split('&').filter(|term| !term.trim().is_empty()) {
+            let (name, value) = term.split_once('=').unwrap_or((term, ""));
+            fields.push(field(name, value));
+        }
+        Self { origin: given.origin.clone(), fields }
+    }
+}
+
 /// One layer of settings, or several laid over each other.
 #[derive(Debug, Clone, Default)]
 pub struct Raw {
@@ -60,6 +87,8 @@ pub struct Raw {
     pub sources: Vec<RawSource>,
     /// Mapping rules given outside a source.
     pub maps: Vec<Given>,
+    /// Rules for channels; a layer that has any replaces those below it.
+    pub rules: Vec<RawRule>,
     /// What was wrong already.
     pub problems: Vec<Problem>,
 }
@@ -74,12 +103,15 @@ impl Raw {
         if !upper.maps.is_empty() {
             self.maps = upper.maps;
         }
+        if !upper.rules.is_empty() {
+            self.rules = upper.rules;
+        }
         self.problems.extend(upper.problems);
     }
 }
 
-/// The layer of environment variables: `FANFARE_LOG_BYTES` and so on; `FANFARE_SOURCE` and
-/// `FANFARE_MAP` are lists, separated by newlines or `|`.
+/// The layer of environment variables: `FANFARE_LOG_BYTES` and so on; `FANFARE_SOURCE`,
+/// `FANFARE_MAP` and `FANFARE_RULE` are lists, separated by newlines or `|`.
 ///
 /// Other variables that begin with `FANFARE_` are refused only when they are a slip of the pen away
 /// from a setting: container platforms make variables of their own from a service's name.
@@ -97,11 +129,13 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Raw {
         match name.as_str() {
             "source" => raw.sources.extend(list().map(|url| RawSource { url, map: Vec::new() })),
             "map" => raw.maps.extend(list()),
+            "rule" => raw.rules.extend(list().map(|rule| RawRule::parse(&rule))),
             "config" | "log" => {}
             _ => match KEYS.iter().find(|key| key.name == name) {
                 Some(key) => drop(raw.values.insert(key.name, given(&text))),
                 None => {
-                    let Some(meant) = did_you_mean(&name, &["source", "map"]) else { continue };
+                    let lists = ["source", "map", "rule"];
+                    let Some(meant) = did_you_mean(&name, &lists) else { continue };
                     raw.problems.push(Problem {
                         origin: Origin::Variable(variable),
                         key: name,

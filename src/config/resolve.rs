@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::keys::{KEYS, default_text};
 use super::mapping::MapRule;
 use super::raw::{Given, Origin, Problem, Problems, Raw};
+use super::rule::ChannelRule;
 use super::values::{self, Wrong};
-use super::{Settings, Source, SourceAddress, source_url};
+use super::{Settings, SocketSettings, Source, SourceAddress, source_url};
 use crate::limits;
 
 /// What the settings take from the machine.
@@ -86,14 +87,19 @@ impl Resolver<'_> {
         let message_bytes_max = self.size("message_bytes_max", message_bytes);
         let subscriptions_max =
             self.count("subscriptions_max", 1..=limits::SUBSCRIPTIONS_SETTING_MAX);
-        let send_buffer = limits::SEND_BUFFER_BYTES_MIN..=limits::SEND_BUFFER_BYTES_MAX;
-        let send_buffer_bytes = self.size("send_buffer_bytes", send_buffer);
+        let retained_bytes =
+            self.size("retained_bytes", limits::RETAINED_BYTES_MIN..=limits::LOG_BYTES_MAX);
+        let command_rate = self.rate("command_rate", 1);
+        let command_burst = self.rate("command_burst", limits::COMMAND_BURST_MIN);
+        let tier_moves = self.take("tier_moves", None, false, values::boolean);
+        let sockets = self.sockets();
         let upgrade_timeout = self.duration("upgrade_timeout", limits::TIMEOUT_MS_MIN);
         let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
         let stop_timeout = self.duration("stop_timeout", 0);
         let node = self.take("node", Some(host.name.clone()), true, |text| {
             values::node(text, limits::NODE_BYTES_MAX)
         });
+        let rules = self.rules();
         let sources = self.sources(own);
         self.collisions(listen, admin, &sources);
         Some(Settings {
@@ -111,11 +117,29 @@ impl Resolver<'_> {
             line_bytes_max: line_bytes_max?,
             message_bytes_max: message_bytes_max?,
             subscriptions_max: subscriptions_max?,
-            send_buffer_bytes,
+            rules,
+            retained_bytes: retained_bytes?,
+            command_rate: command_rate?,
+            command_burst: command_burst?,
+            tier_moves: tier_moves?,
+            sockets: sockets?,
             upgrade_timeout: upgrade_timeout?,
             heartbeat: heartbeat?,
             stop_timeout: stop_timeout?,
             node: node?,
+        })
+    }
+
+    fn sockets(&mut self) -> Option<SocketSettings> {
+        let send_buffer = limits::SEND_BUFFER_BYTES_MIN..=limits::SEND_BUFFER_BYTES_MAX;
+        let send_buffer_bytes = self.size("send_buffer_bytes", send_buffer);
+        let unsent = limits::UNSENT_BYTES_MIN..=limits::SEND_BUFFER_BYTES_MAX;
+        let unsent_bytes = self.size("unsent_bytes", unsent);
+        let peer_timeout = self.duration("peer_timeout", limits::PEER_TIMEOUT_MS_MIN);
+        Some(SocketSettings {
+            send_buffer_bytes: send_buffer_bytes?,
+            unsent_bytes: unsent_bytes?,
+            peer_timeout: peer_timeout?,
         })
     }
 
@@ -161,8 +185,47 @@ impl Resolver<'_> {
         self.take(key, None, false, |text| values::count(text, range.clone()))
     }
 
+    fn rate(&mut self, key: &'static str, min: u32) -> Option<u32> {
+        let rate = self.count(key, min as usize..=limits::COMMAND_RATE_MAX as usize)?;
+        Some(u32::try_from(rate).expect("within its range"))
+    }
+
     fn duration(&mut self, key: &'static str, ms_min: u64) -> Option<Duration> {
         self.take(key, None, true, |text| values::duration(text, ms_min..=limits::TIMEOUT_MS_MAX))
+    }
+
+    fn rules(&mut self) -> Vec<ChannelRule> {
+        let mut rules: Vec<ChannelRule> = Vec::new();
+        if self.raw.rules.is_empty() {
+            self.lines.push("# rule is not set".into());
+        }
+        for raw in &self.raw.rules {
+            match ChannelRule::resolve(raw) {
+                Ok(rule) if rules.iter().any(|other| other.pattern == rule.pattern) => {
+                    let what = format!("`{}` has a rule already", rule.pattern);
+                    let wrong = Wrong::new(what, "one rule for each pattern");
+                    self.problem(raw.origin.clone(), "rule", wrong);
+                }
+                Ok(rule) => {
+                    let shown = rule.to_string();
+                    self.lines.push(format!("rule = {shown:?}  # {}", raw.origin));
+                    rules.push(rule);
+                }
+                Err(wrong) => {
+                    for (origin, key, wrong) in wrong {
+                        self.problem(origin, &key, wrong);
+                    }
+                }
+            }
+        }
+        if self.raw.rules.len() > limits::RULES_MAX {
+            let what = format!("{} rules", self.raw.rules.len());
+            let allowed =
+                format!("at most {}; one pattern covers many channels", limits::RULES_MAX);
+            let origin = self.raw.rules[limits::RULES_MAX].origin.clone();
+            self.problem(origin, "rule", Wrong::new(what, allowed));
+        }
+        rules
     }
 
     fn sources(&mut self, own: Option<Source>) -> Vec<Source> {

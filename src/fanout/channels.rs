@@ -1,16 +1,18 @@
 //! What a shard knows of each channel and key: names, encoded beginnings, and who wants them.
 //!
-//! Not here: the sets that cohorts hold ([`super::cohorts`]), and events. Invariant: ids are dense
-//! and equal to those of the sequencer, because every batch announces what it uses first.
+//! Not here: the sets that cohorts hold ([`super::cohorts`]), and what is newest
+//! ([`super::slots`]). Invariant: ids are dense and equal to those of the sequencer, because every
+//! batch announces what it uses first.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::handoff::batch::{ChannelId, SLOT_NONE, SlotId};
+use crate::handoff::batch::{ChannelId, SlotId};
 use crate::protocol::data::Prefix;
 use crate::protocol::json;
 
+use super::classes::ClassPair;
 use super::cohorts::CohortId;
 
 /// One end of the link between a channel and a cohort that wants it.
@@ -20,6 +22,8 @@ pub struct Interest {
     pub cohort: CohortId,
     /// Where the cohort keeps its end of this link.
     pub link: u32,
+    /// The cohort's classes for the channel's events.
+    pub classes: ClassPair,
 }
 
 /// One channel as its shard sees it.
@@ -29,8 +33,8 @@ pub struct Channel {
     pub name: Arc<str>,
     /// The beginning of its frames.
     pub prefix: Prefix,
-    /// `seq` of its newest event.
-    pub seq_last: u64,
+    /// `seq` of its newest event without a key, and of its newest with one.
+    pub seq_last: [u64; 2],
     /// The cohorts that want it, in no order.
     pub interests: Vec<Interest>,
 }
@@ -40,7 +44,8 @@ pub struct Channel {
 pub struct Channels {
     channels: Vec<Channel>,
     ids: FxHashMap<Arc<str>, ChannelId>,
-    keys: Vec<Box<[u8]>>,
+    /// The key of each slot as a JSON string.
+    keys: Vec<Option<Box<[u8]>>>,
 }
 
 impl Channels {
@@ -49,15 +54,23 @@ impl Channels {
         let id = ChannelId::try_from(self.channels.len()).expect("limits keep ids in 32 bits");
         let prefix = Prefix::new(&name);
         self.ids.insert(Arc::clone(&name), id);
-        self.channels.push(Channel { name, prefix, seq_last: 0, interests: Vec::new() });
+        self.channels.push(Channel { name, prefix, seq_last: [0; 2], interests: Vec::new() });
         id
     }
 
-    /// Adds the next key.
-    pub fn add_key(&mut self, key: &str) {
-        let mut text = Vec::with_capacity(key.len() + 2);
-        json::write_string(&mut text, key);
-        self.keys.push(text.into_boxed_slice());
+    /// Adds the key of the next slot, if it has one.
+    pub fn add_key(&mut self, key: Option<&str>) {
+        self.keys.push(key.map(|key| {
+            let mut text = Vec::with_capacity(key.len() + 2);
+            json::write_string(&mut text, key);
+            text.into_boxed_slice()
+        }));
+    }
+
+    /// The key of a slot as a JSON string, if it has one.
+    #[must_use]
+    pub fn key_json(&self, slot: SlotId) -> Option<&[u8]> {
+        self.keys[slot as usize].as_deref()
     }
 
     /// The channel `id`.
@@ -75,12 +88,6 @@ impl Channels {
     /// The channel `id`, to change it.
     pub fn channel_mut(&mut self, id: ChannelId) -> &mut Channel {
         &mut self.channels[id as usize]
-    }
-
-    /// The key of `slot` as a JSON string, if the slot stands for one.
-    #[must_use]
-    pub fn key_json(&self, slot: SlotId) -> Option<&[u8]> {
-        (slot != SLOT_NONE).then(|| &*self.keys[slot as usize])
     }
 
     /// Every channel with its id, oldest first.

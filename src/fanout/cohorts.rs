@@ -1,27 +1,31 @@
 //! Cohorts: connections with the same subscription set share one.
 //!
-//! A cohort holds the set, the channels it matches, and the gather list: what its in-sync members
-//! have not been sent yet, worked out once for all of them. Channels and cohorts are linked both
-//! ways, so that an event finds its cohorts and a subscription change costs as much as the set is
-//! long, whatever the number of clients. Not here: members that lag; each walks the log by itself.
+//! A cohort holds the set, the channels it matches with their classes, and the gather list: what
+//! its in-sync members have not been sent yet, worked out once for all of them. Channels and
+//! cohorts are linked both ways, so that an event finds its cohorts and a subscription change costs
+//! as much as the set is long, whatever the number of clients. Not here: members that lag; each
+//! walks the log by itself.
 //!
-//! Invariant: `wanted` counts every event since the cohort began that it wants, and the gather list
-//! holds the last of them, those appended since the last pass.
+//! Invariant: the gather list holds what was appended since the last pass and is not sampled, or
+//! what the last tick took from the samplers; never both.
 
-use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::handoff::batch::ChannelId;
-use crate::limits::{GATHER_BYTES_MAX, GATHER_SLICES_MAX};
 use crate::protocol::channel::Pattern;
-use crate::protocol::policy::Policy;
+use crate::protocol::terms::{Interval, Rules, Terms, Wish};
 
 use super::channels::{Channels, Interest};
+use super::classes::{Classes, Sampler};
 use super::connection::ConnectionId;
-use super::log::{Entry, Run};
+use super::gather::Gather;
+use super::log::{Entry, FrameLog};
+use super::retained::{Piece, Retained};
+use super::slots::Slots;
 
 /// A cohort's number; reused after the cohort was reaped.
 pub type CohortId = u32;
@@ -29,85 +33,36 @@ pub type CohortId = u32;
 /// The cohort of connections that subscribe to nothing; it always exists.
 pub const COHORT_EMPTY: CohortId = 0;
 
-/// One pattern with what was agreed for it.
+/// One pattern with what was asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subscription {
     /// The channels.
     pub pattern: Pattern,
-    /// What happens when the reader is too slow.
-    pub policy: Policy,
+    /// What the client asked for.
+    pub wish: Wish,
 }
 
-/// What one send brings to every in-sync member of a cohort.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
-    /// Its part of [`Gather::runs`].
-    pub runs: Range<usize>,
-    /// Bytes in all.
-    pub bytes: usize,
-    /// Events in all.
-    pub events: u64,
-    /// Number of its first log entry.
-    pub first: u64,
-    /// Number behind its last log entry.
-    pub end: u64,
-    /// `ts_in` of its oldest event.
-    pub ts_in: u64,
+/// The subscription whose terms hold for a channel: of those that match, the most specific one.
+#[must_use]
+pub fn most_specific<'a>(set: &'a [Subscription], channel: &str) -> Option<&'a Subscription> {
+    let matching = set.iter().filter(|held| held.pattern.matches(channel));
+    matching.min_by(|one, other| one.pattern.specificity(&other.pattern))
 }
 
-/// What a cohort's in-sync members have not been sent, cut into sends.
-#[derive(Debug, Default)]
-pub struct Gather {
-    runs: Vec<Run>,
-    chunks: Vec<Chunk>,
+/// What makes two connections members of one cohort.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CohortKey {
+    /// The set, sorted by pattern, each pattern once.
+    pub set: Rc<[Subscription]>,
+    /// The tier that the server moved the client to.
+    pub tier: Option<Interval>,
 }
 
-impl Gather {
-    /// Adds the log entry `number`.
-    fn add(&mut self, number: u64, entry: &Entry, ts_in: u64) {
-        let len = entry.len as usize;
-        if let Some(chunk) = self.chunks.last_mut()
-            && chunk.bytes + len <= GATHER_BYTES_MAX
-        {
-            let adjacent = self.runs.last_mut().is_some_and(|run| run.extend(entry));
-            if adjacent || chunk.runs.len() < GATHER_SLICES_MAX {
-                if !adjacent {
-                    self.runs.push(Run::from(entry));
-                    chunk.runs.end += 1;
-                }
-                chunk.bytes += len;
-                chunk.events += 1;
-                chunk.end = number + 1;
-                return;
-            }
-        }
-        let start = self.runs.len();
-        self.runs.push(Run::from(entry));
-        self.chunks.push(Chunk {
-            runs: start..start + 1,
-            bytes: len,
-            events: 1,
-            first: number,
-            end: number + 1,
-            ts_in,
-        });
-    }
-
-    /// The runs of `chunk`.
-    #[must_use]
-    pub fn runs(&self, chunk: &Chunk) -> &[Run] {
-        &self.runs[chunk.runs.clone()]
-    }
-
-    /// The sends, in order.
-    #[must_use]
-    pub fn chunks(&self) -> &[Chunk] {
-        &self.chunks
-    }
-
-    fn clear(&mut self) {
-        self.runs.clear();
-        self.chunks.clear();
+impl CohortKey {
+    /// The terms of a channel, when a pattern matches it: those of the most specific one.
+    fn terms(&self, channel: &str, rules: &Rules) -> Option<Terms> {
+        let held = most_specific(&self.set, channel)?;
+        Some(Terms::agree(&held.wish, rules.of_channel(channel)).slowed(self.tier))
     }
 }
 
@@ -122,27 +77,23 @@ struct Link {
 /// Connections with one subscription set.
 #[derive(Debug)]
 pub struct Cohort {
-    /// The set, sorted by pattern, each pattern once.
-    pub set: Rc<[Subscription]>,
+    /// The set and the tier.
+    pub key: CohortKey,
     /// In-sync members, in no order; the lagging ones are not here.
     pub members: Vec<ConnectionId>,
+    /// Members that came while something from before them waited for the next tick, which takes
+    /// them out.
+    pub joined: Vec<ConnectionId>,
     /// What the in-sync members have not been sent.
     pub gather: Gather,
-    /// Events wanted since the cohort began.
-    pub wanted: u64,
-    /// Connections that hold the set, lagging ones included.
+    /// How the events of the channels that are wanted are treated.
+    pub classes: Classes,
+    /// Connections that hold the set, lagging ones included, or are about to.
     holders: usize,
-    channels: ChannelSet,
     links: Vec<Link>,
 }
 
 impl Cohort {
-    /// Whether an event of `channel` is wanted.
-    #[must_use]
-    pub fn wants(&self, channel: ChannelId) -> bool {
-        self.channels.contains(channel)
-    }
-
     /// Channels that exist and are wanted.
     pub fn channels(&self) -> impl Iterator<Item = ChannelId> {
         self.links.iter().map(|link| link.channel)
@@ -153,55 +104,86 @@ impl Cohort {
         self.holders += 1;
     }
 
-    fn matches(&self, name: &str) -> bool {
-        self.set.iter().any(|subscription| subscription.pattern.matches(name))
+    /// Last `seq` of which in-sync members have everything, when the gather list is empty and the
+    /// log ends with `seq_last`.
+    #[must_use]
+    pub fn seq_settled(&self, seq_last: u64) -> u64 {
+        let pending = self.samplers().filter(|sampler| sampler.is_pending());
+        pending.map(|sampler| sampler.seq_last).fold(seq_last, u64::min)
+    }
+
+    /// Whether something came that waits for the next tick.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.samplers().any(Sampler::is_pending)
+    }
+
+    /// Whether something from before entry `number` may wait for the next tick.
+    #[must_use]
+    pub fn is_within_interval(&self, number: u64) -> bool {
+        self.samplers().any(|sampler| sampler.is_pending() && sampler.last < number)
+    }
+
+    /// What the last tick gathered was sent.
+    fn end_samples(&mut self) {
+        for sampler in self.classes.list_mut().iter_mut().filter_map(|c| c.sampler.as_mut()) {
+            sampler.previous = sampler.last;
+        }
+    }
+
+    fn samplers(&self) -> impl Iterator<Item = &Sampler> {
+        self.classes.list().iter().filter_map(|class| class.sampler.as_ref())
     }
 }
 
-/// A set of channel ids, one bit each.
-#[derive(Debug, Default)]
-struct ChannelSet(Vec<u64>);
+/// Where the log stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// Number of the next entry.
+    pub number: u64,
+    /// Last `seq` before it.
+    pub seq: u64,
+}
 
-impl ChannelSet {
-    fn insert(&mut self, channel: ChannelId) {
-        let word = channel as usize / 64;
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (channel % 64);
-    }
-
-    fn contains(&self, channel: ChannelId) -> bool {
-        self.0.get(channel as usize / 64).is_some_and(|word| word >> (channel % 64) & 1 == 1)
+impl From<&FrameLog> for Head {
+    fn from(log: &FrameLog) -> Self {
+        Self { number: log.head(), seq: log.seq_last() }
     }
 }
 
 /// All cohorts of a shard.
 #[derive(Debug)]
 pub struct Cohorts {
+    rules: Arc<Rules>,
     cohorts: Slab<Cohort>,
-    by_set: FxHashMap<Rc<[Subscription]>, CohortId>,
+    by_key: FxHashMap<CohortKey, CohortId>,
     /// Cohorts whose gather list is not empty.
     dirty: Vec<CohortId>,
+    /// Cohorts with something that waits for the next tick, by interval.
+    waiting: [Vec<CohortId>; 3],
     /// Cohorts that nobody held at some moment since the last reaping.
     abandoned: Vec<CohortId>,
 }
 
-impl Default for Cohorts {
-    fn default() -> Self {
+impl Cohorts {
+    /// The empty cohort, and the operator's rules for those to come.
+    #[must_use]
+    pub fn new(rules: Arc<Rules>) -> Self {
         let mut cohorts = Self {
+            rules,
             cohorts: Slab::new(),
-            by_set: FxHashMap::default(),
+            by_key: FxHashMap::default(),
             dirty: Vec::new(),
+            waiting: Default::default(),
             abandoned: Vec::new(),
         };
-        let empty = cohorts.hold(Rc::from([]), &mut Channels::default());
+        let key = CohortKey { set: Rc::from([]), tier: None };
+        let head = Head { number: 0, seq: 0 };
+        let empty = cohorts.hold(key, &mut Channels::default(), head);
         debug_assert_eq!(empty, COHORT_EMPTY, "and its own hold keeps it for good");
         cohorts
     }
-}
 
-impl Cohorts {
     /// The cohort `id`.
     #[must_use]
     pub fn cohort(&self, id: CohortId) -> &Cohort {
@@ -213,28 +195,33 @@ impl Cohorts {
         &mut self.cohorts[id as usize]
     }
 
-    /// The cohort of `set` (sorted, no pattern twice), made when nobody has it, with one more
-    /// holder.
-    pub fn hold(&mut self, set: Rc<[Subscription]>, channels: &mut Channels) -> CohortId {
-        debug_assert!(set.is_sorted_by(|a, b| a.pattern < b.pattern), "sets are sorted");
-        if let Some(&id) = self.by_set.get(&set) {
+    /// The operator's rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The cohort of `key`, made when nobody has it, with one more holder.
+    pub fn hold(&mut self, key: CohortKey, channels: &mut Channels, head: Head) -> CohortId {
+        debug_assert!(key.set.is_sorted_by(|a, b| a.pattern < b.pattern), "sets are sorted");
+        if let Some(&id) = self.by_key.get(&key) {
             self.cohort_mut(id).add_holder();
             return id;
         }
         let cohort = Cohort {
-            set: Rc::clone(&set),
+            key: key.clone(),
             members: Vec::new(),
+            joined: Vec::new(),
             gather: Gather::default(),
-            wanted: 0,
+            classes: Classes::default(),
             holders: 1,
-            channels: ChannelSet::default(),
             links: Vec::new(),
         };
         let id = CohortId::try_from(self.cohorts.insert(cohort)).expect("fewer than connections");
-        self.by_set.insert(set, id);
-        for channel in self.matching(id, channels) {
-            self.link(id, channel, channels);
+        for (channel, terms) in self.matching(&key, channels) {
+            self.link(id, channel, terms, channels, head);
         }
+        self.by_key.insert(key, id);
         id
     }
 
@@ -256,7 +243,7 @@ impl Cohorts {
             }
             debug_assert!(cohort.members.is_empty(), "a member holds its cohort");
             let cohort = self.cohorts.remove(id as usize);
-            self.by_set.remove(&cohort.set);
+            self.by_key.remove(&cohort.key);
             for link in cohort.links {
                 self.unlink(link, channels);
             }
@@ -264,29 +251,45 @@ impl Cohorts {
     }
 
     /// Links a channel that has just appeared to every cohort that matches it.
-    pub fn handle_channel(&mut self, channel: ChannelId, channels: &mut Channels) {
+    pub fn handle_channel(&mut self, channel: ChannelId, channels: &mut Channels, head: Head) {
         let name = channels.channel(channel).name.clone();
         let matching: Vec<_> = (self.cohorts.iter())
-            .filter(|(_, cohort)| cohort.matches(&name))
-            .map(|(id, _)| CohortId::try_from(id).expect("ids are 32 bits"))
+            .filter_map(|(id, cohort)| Some((id, cohort.key.terms(&name, &self.rules)?)))
             .collect();
-        for id in matching {
-            self.link(id, channel, channels);
+        for (id, terms) in matching {
+            let id = CohortId::try_from(id).expect("ids are 32 bits");
+            self.link(id, channel, terms, channels, head);
         }
     }
 
-    /// Adds a log entry to the gather list of every cohort that wants it.
-    pub fn handle_entry(&mut self, number: u64, entry: &Entry, ts_in: u64, wanting: &[Interest]) {
+    /// Notes a log entry in every cohort that wants it: in the gather list, or for the next tick.
+    pub fn handle_entry(
+        &mut self,
+        number: u64,
+        entry: &Entry,
+        ts_in: u64,
+        wanting: &[Interest],
+        slots: &Slots,
+    ) {
+        let is_keyed = usize::from(slots.slot(entry.slot).is_keyed);
+        let piece = Piece::Log(entry.into());
         for interest in wanting {
             let cohort = &mut self.cohorts[interest.cohort as usize];
-            cohort.wanted += 1;
-            if cohort.members.is_empty() && cohort.gather.chunks.is_empty() {
+            let class = interest.classes[is_keyed];
+            let waits = cohort.classes.handle_entry(class, number, entry, slots);
+            if let Some(interval) = cohort.classes.list()[usize::from(class)].terms.interval {
+                if waits {
+                    self.waiting[interval as usize].push(interest.cohort);
+                }
+                continue;
+            }
+            if cohort.members.is_empty() && cohort.gather.is_empty() {
                 continue; // Nobody is in sync; the laggards walk the log.
             }
-            if cohort.gather.chunks.is_empty() {
+            if cohort.gather.is_empty() {
                 self.dirty.push(interest.cohort);
             }
-            cohort.gather.add(number, entry, ts_in);
+            cohort.gather.add(number, piece, entry.len, ts_in);
         }
     }
 
@@ -302,15 +305,71 @@ impl Cohorts {
         !self.dirty.is_empty()
     }
 
+    /// True when something waits for the tick of this interval.
+    #[must_use]
+    pub const fn is_waiting(&self, interval: Interval) -> bool {
+        !self.waiting[interval as usize].is_empty()
+    }
+
+    /// Ends the interval of every sampler of `intervals`: what is due becomes the gather list of
+    /// its cohort, which is put into `into`. Every gather list must be empty. Cohorts of which
+    /// something due was forgotten are put into `holed` instead and have no gather list.
+    pub fn tick(
+        &mut self,
+        intervals: &[Interval],
+        (log, retained, slots): (&FrameLog, &Retained, &Slots),
+        into: &mut Vec<CohortId>,
+        holed: &mut Vec<CohortId>,
+    ) {
+        into.clear();
+        for &interval in intervals {
+            into.append(&mut self.waiting[interval as usize]);
+        }
+        into.sort_unstable();
+        into.dedup();
+        let mut numbers = Vec::new();
+        let (head, seq) = (log.head(), log.seq_last());
+        let cohorts = &mut self.cohorts;
+        into.retain(|&id| {
+            let Some(cohort) = cohorts.get_mut(id as usize) else { return false };
+            numbers.clear();
+            for class in cohort.classes.list_mut() {
+                if let Some(sampler) = &mut class.sampler
+                    && intervals.contains(&sampler.interval)
+                {
+                    sampler.tick(head, seq, slots, &mut numbers);
+                }
+            }
+            if numbers.is_empty() {
+                cohort.end_samples();
+                return false;
+            }
+            numbers.sort_unstable();
+            if numbers.iter().any(|&number| retained.is_forgotten(number)) {
+                holed.push(id);
+                return false;
+            }
+            for &number in &numbers {
+                let kept = number < log.tail();
+                let entry = if kept { retained.entry(number) } else { log.entry(number) };
+                // A sample's age is its interval, not a delay: it does not count as latency.
+                cohort.gather.add(number, Piece::of(number, entry, log), entry.len, u64::MAX);
+            }
+            true
+        });
+    }
+
     /// The gather list of `id`, unless there is nothing in it or no such cohort.
     #[must_use]
     pub fn gather(&self, id: CohortId) -> Option<&Gather> {
-        self.cohorts.get(id as usize).map(|c| &c.gather).filter(|g| !g.chunks.is_empty())
+        self.cohorts.get(id as usize).map(|c| &c.gather).filter(|g| !g.is_empty())
     }
 
     /// Forgets the gather list of `id`: every in-sync member was visited.
     pub fn clear_gather(&mut self, id: CohortId) {
-        self.cohort_mut(id).gather.clear();
+        let cohort = self.cohort_mut(id);
+        cohort.gather.clear();
+        cohort.end_samples();
     }
 
     /// Cohorts that exist, the empty one included.
@@ -325,24 +384,31 @@ impl Cohorts {
         self.cohorts.is_empty()
     }
 
-    /// Channels that exist and that the set of `id` matches, by name.
-    fn matching(&self, id: CohortId, channels: &Channels) -> Vec<ChannelId> {
-        let set = &self.cohort(id).set;
-        if set.iter().all(|subscription| subscription.pattern.is_exact()) {
-            return set.iter().filter_map(|s| channels.id(s.pattern.as_str())).collect();
+    /// Channels that exist and that a set matches, with their terms.
+    fn matching(&self, key: &CohortKey, channels: &Channels) -> Vec<(ChannelId, Terms)> {
+        let terms = |name: &str| key.terms(name, &self.rules);
+        if key.set.iter().all(|held| held.pattern.is_exact()) {
+            let known = key.set.iter().filter_map(|held| channels.id(held.pattern.as_str()));
+            return known.filter_map(|id| Some((id, terms(&channels.channel(id).name)?))).collect();
         }
-        let cohort = self.cohort(id);
-        channels.iter().filter(|(_, c)| cohort.matches(&c.name)).map(|(id, _)| id).collect()
+        channels.iter().filter_map(|(id, c)| Some((id, terms(&c.name)?))).collect()
     }
 
-    fn link(&mut self, id: CohortId, channel: ChannelId, channels: &mut Channels) {
+    fn link(
+        &mut self,
+        id: CohortId,
+        channel: ChannelId,
+        terms: Terms,
+        channels: &mut Channels,
+        head: Head,
+    ) {
         let interests = &mut channels.channel_mut(channel).interests;
         let cohort = &mut self.cohorts[id as usize];
         let link = u32::try_from(cohort.links.len()).expect("at most one a channel");
         let interest = u32::try_from(interests.len()).expect("at most one a cohort");
-        interests.push(Interest { cohort: id, link });
+        let classes = cohort.classes.add(channel, terms, head.number, head.seq);
+        interests.push(Interest { cohort: id, link, classes });
         cohort.links.push(Link { channel, interest });
-        cohort.channels.insert(channel);
     }
 
     /// Removes the channel's end of a link whose cohort is gone; the last interest takes its place.
@@ -369,7 +435,7 @@ mod tests {
             .filter(|bit| mask >> bit & 1 == 1)
             .map(|bit| Subscription {
                 pattern: Pattern::parse(PATTERNS[bit]).unwrap(),
-                policy: Policy::All,
+                wish: Wish::default(),
             })
             .collect()
     }
@@ -381,16 +447,20 @@ mod tests {
             operations in prop::collection::vec((0_u8..4, any::<u8>()), 1..120),
         ) {
             let mut channels = Channels::default();
-            let mut cohorts = Cohorts::default();
+            let mut cohorts = Cohorts::new(Arc::default());
+            let head = Head { number: 0, seq: 0 };
+            let key = |mask| CohortKey { set: set(mask), tier: None };
             let mut held: Vec<(CohortId, u8)> = Vec::new();
             for (operation, value) in operations {
                 match operation {
                     0 if channels.iter().count() < NAMES.len() => {
                         let name = NAMES[channels.iter().count()];
                         let id = channels.add_channel(name.into());
-                        cohorts.handle_channel(id, &mut channels);
+                        cohorts.handle_channel(id, &mut channels, head);
                     }
-                    0 | 1 => held.push((cohorts.hold(set(value), &mut channels), value)),
+                    0 | 1 => {
+                        held.push((cohorts.hold(key(value), &mut channels, head), value));
+                    }
                     2 if !held.is_empty() => {
                         let (id, _) = held.swap_remove(usize::from(value) % held.len());
                         cohorts.release(id);
@@ -399,10 +469,10 @@ mod tests {
                 }
                 for (id, mask) in &held {
                     let cohort = cohorts.cohort(*id);
-                    prop_assert_eq!(&cohort.set, &set(*mask));
+                    prop_assert_eq!(&cohort.key, &key(*mask));
                     for (channel, state) in channels.iter() {
                         let expected = set(*mask).iter().any(|s| s.pattern.matches(&state.name));
-                        prop_assert_eq!(cohort.wants(channel), expected);
+                        prop_assert_eq!(cohort.classes.wants(channel), expected);
                         let linked = state.interests.iter().filter(|i| i.cohort == *id).count();
                         prop_assert_eq!(linked, usize::from(expected));
                     }
@@ -412,36 +482,6 @@ mod tests {
             cohorts.reap(&mut channels);
             prop_assert_eq!(cohorts.len(), 1, "only the empty cohort is left");
             prop_assert!(channels.iter().all(|(_, channel)| channel.interests.is_empty()));
-        }
-
-        /// The chunks hold exactly the added entries, in order, within the bounds of one send.
-        #[test]
-        fn a_gather_list_is_every_entry_once_in_sends_within_bounds(
-            steps in prop::collection::vec((1_u32..4_000, any::<bool>()), 1..900),
-        ) {
-            let mut gather = Gather::default();
-            let (mut position, mut expected) = (0, Vec::new());
-            for (number, (len, gap)) in (0..).zip(steps) {
-                position += if gap { 10 } else { 0 };
-                let entry = Entry { seq: number + 1, position, len, channel: 0 };
-                gather.add(number, &entry, 0);
-                expected.extend(position..position + u64::from(len));
-                position += u64::from(len);
-            }
-            let mut bytes = Vec::new();
-            let mut end = 0;
-            for chunk in gather.chunks() {
-                prop_assert!(chunk.runs.len() <= GATHER_SLICES_MAX);
-                prop_assert!(chunk.bytes <= GATHER_BYTES_MAX);
-                prop_assert_eq!((chunk.first, chunk.end - chunk.first), (end, chunk.events));
-                end = chunk.end;
-                let runs = gather.runs(chunk);
-                prop_assert_eq!(runs.iter().map(|r| r.len as usize).sum::<usize>(), chunk.bytes);
-                for run in runs {
-                    bytes.extend(run.position..run.position + u64::from(run.len));
-                }
-            }
-            prop_assert_eq!(bytes, expected);
         }
     }
 }

@@ -1,16 +1,17 @@
 //! One open connection: a cursor into the log, a few bytes that are owed, and no queue.
 //!
-//! Not here: its socket (the shell's) and its subscriptions (its cohort's). Invariant: `taken` plus
-//! the wanted entries in `cursor..head` is the cohort's `wanted`; a member of a cohort is owed
-//! nothing and wants nothing between its cursor and the cohort's gather list.
+//! Not here: its socket (the shell's) and its subscriptions (its cohort's). Invariant: a connection
+//! that is in sync has no [`Lag`], is owed nothing, and has been sent everything before its
+//! cohort's gather list; any other one has a lag.
 
 use slab::Slab;
 
+use crate::protocol::terms::Interval;
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::reader::Reader;
 
-use super::cohorts::{Cohort, CohortId};
-use super::log::FrameLog;
+use super::cohorts::CohortId;
+use super::lag::{Lag, View};
 
 /// Names one connection of one shard; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,20 +72,27 @@ pub enum Phase {
 /// Everything a shard keeps for one connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// Number of the next log entry to look at.
+    /// While it is in sync: number of the next log entry that the current pass has for it.
     pub cursor: u64,
-    /// The cohort's `wanted` as it was when this connection's cursor was at the head. Wraps below
-    /// zero where the cursor is older than the cohort; only differences mean something.
-    pub taken: u64,
-    /// Last `seq` behind the cursor, kept while the connection is not in sync, so that a receipt
-    /// can name it after the log has overwritten the entry.
-    pub seq_passed: u64,
+    /// While it is in sync: a pass, and the same for what a tick gathered in it.
+    pub sampled: (u64, u64),
+    /// Number of the log entry from which on its present set holds.
+    pub joined_at: u64,
+    /// While it is not in sync: where it stands.
+    pub lag: Option<Box<Lag>>,
     /// Monotonic time of the last byte that the kernel took, nanoseconds.
     pub sent_ns: u64,
     /// The subscription set.
     pub cohort: CohortId,
     /// How it gets its next bytes.
     pub lane: Lane,
+    /// The tier that the server moved it to.
+    pub tier: Option<Interval>,
+    /// Looks of the sweep in a row that found it behind, or if negative, caught up.
+    pub looks: i8,
+    /// Monotonic time at which its messages so far would have come at the allowed rate,
+    /// nanoseconds.
+    pub messages_ns: u64,
     /// Tells connections of the same place apart.
     pub generation: u32,
     /// Open or closing.
@@ -96,6 +104,12 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Number of the next log entry that the tick of pass `turn` has for it.
+    #[must_use]
+    pub const fn sampled_to(&self, turn: u64) -> u64 {
+        if self.sampled.0 == turn { self.sampled.1 } else { 0 }
+    }
+
     /// True once a close frame is queued.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
@@ -149,29 +163,49 @@ impl Owed {
         self.sent += taken;
         if self.sent == self.bytes.len() {
             *self = Self::default();
+        } else if self.sent > self.bytes.len() / 2 {
+            // A client that is always owed something would never let go of what it got.
+            self.bytes.drain(..self.sent);
+            self.frame_end = self.frame_end.saturating_sub(self.sent);
+            self.sent = 0;
         }
         taken
     }
 }
 
 /// Panics when a connection at `index` of its table breaks this module's invariant.
-pub(super) fn check(index: usize, connection: &Connection, cohort: &Cohort, log: &FrameLog) {
-    if let Lane::InSync(place) = connection.lane {
-        let member = cohort.members[place as usize];
-        assert_eq!((member.index as usize, member.generation), (index, connection.generation));
-        assert!(connection.owed.is_empty() && !connection.is_closing());
-        let pending: u64 = (cohort.gather.chunks().iter())
-            .filter(|chunk| chunk.first >= connection.cursor)
-            .map(|chunk| chunk.events)
-            .sum();
-        assert_eq!(connection.taken.wrapping_add(pending), cohort.wanted);
-    } else if connection.cursor >= log.tail() && !connection.is_closing() {
-        let ahead = (connection.cursor..log.head())
-            .filter(|&number| cohort.wants(log.entry(number).channel))
-            .count();
-        assert_eq!(connection.taken.wrapping_add(ahead as u64), cohort.wanted);
-        assert_eq!(connection.seq_passed, log.seq_before(connection.cursor));
+pub(super) fn check(index: usize, connection: &Connection, view: &View<'_>) {
+    match (&connection.lag, connection.lane) {
+        (None, Lane::InSync(place)) => {
+            let member = view.cohort.members[place as usize];
+            assert_eq!((member.index as usize, member.generation), (index, connection.generation));
+            assert!(connection.owed.is_empty() && !connection.is_closing());
+        }
+        (Some(lag), Lane::Ready | Lane::Blocked) => {
+            if !connection.is_closing() && lag.places.len() == view.cohort.classes.list().len() {
+                view.check(lag);
+            }
+        }
+        (_, Lane::Silent) => {}
+        other => panic!("lag and lane do not agree: {other:?}"),
     }
 }
 
 const _: () = assert!(size_of::<Connection>() <= 256, "an idle connection stays small");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_let_go_of_although_something_is_always_owed() {
+        let mut owed = Owed::default();
+        owed.owe_rest(&[1; 100]);
+        for _ in 0..1_000 {
+            owed.buffer().extend_from_slice(&[2; 100]);
+            assert_eq!(owed.consume(100), 100);
+            assert_eq!((owed.control_bytes(), owed.bytes()), (100, &[2; 100][..]));
+        }
+        assert!(owed.bytes.len() <= 200, "{} bytes are kept", owed.bytes.len());
+    }
+}

@@ -6,7 +6,7 @@
 //! Invariant: `tail <= head`, every entry in `tail..head` has its bytes, and the memory in use
 //! never changes after [`FrameLog::new`].
 
-use crate::handoff::batch::ChannelId;
+use crate::handoff::batch::{ChannelId, SlotId};
 use crate::limits::LOG_BYTES_PER_ENTRY;
 
 /// What the index keeps of one frame.
@@ -20,6 +20,10 @@ pub struct Entry {
     pub len: u32,
     /// The event's channel.
     pub channel: ChannelId,
+    /// The event's slot.
+    pub slot: SlotId,
+    /// When it was appended: milliseconds of the monotonic clock, modulo 2³².
+    pub time_ms: u32,
 }
 
 /// A run of frames that are wanted together and lie side by side.
@@ -32,12 +36,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Grows by `entry` when that lies directly behind; false when it does not.
+    /// Grows by `next` when that lies directly behind; false when it does not.
     #[must_use]
-    pub fn extend(&mut self, entry: &Entry) -> bool {
-        let adjacent = self.position + u64::from(self.len) == entry.position;
+    pub fn extend(&mut self, next: &Self) -> bool {
+        let adjacent = self.position + u64::from(self.len) == next.position;
         if adjacent {
-            self.len += entry.len;
+            self.len += next.len;
         }
         adjacent
     }
@@ -48,6 +52,8 @@ impl From<&Entry> for Run {
         Self { position: entry.position, len: entry.len }
     }
 }
+
+const _: () = assert!(size_of::<Entry>() == 32, "two entries a cache line");
 
 /// The ring of frames and its index.
 #[derive(Debug)]
@@ -80,15 +86,20 @@ impl FrameLog {
         }
     }
 
-    /// Appends a frame of `len` bytes, which the caller writes into the returned slice. The oldest
-    /// entries give way.
+    /// Appends a frame, whose bytes the caller writes into the returned slice. `entry` says all but
+    /// the position. The oldest entries give way; each is shown to `leaving` first.
     ///
     /// # Panics
     /// When the frame is not shorter than the log.
-    pub fn append(&mut self, seq: u64, channel: ChannelId, len: usize) -> &mut [u8] {
+    pub fn append(
+        &mut self,
+        entry: Entry,
+        mut leaving: impl FnMut(u64, &Entry, &[u8]),
+    ) -> &mut [u8] {
         let capacity = self.bytes.len() as u64;
+        let len = entry.len as usize;
         assert!((len as u64) < capacity, "a frame of {len} bytes in a log of {capacity}");
-        debug_assert!(seq > self.seq_last, "seq rises");
+        debug_assert!(entry.seq > self.seq_last, "seq rises");
         let room = capacity - (self.position & (capacity - 1));
         // A frame that would end exactly at the end of the ring goes to the start as well, so that
         // neighbouring positions are always neighbouring bytes.
@@ -101,14 +112,15 @@ impl FrameLog {
             && (self.entry(self.tail).position + capacity < end
                 || self.head - self.tail == self.entries.len() as u64)
         {
+            let oldest = self.entry(self.tail);
+            leaving(self.tail, oldest, self.bytes(Run::from(oldest)));
             self.tail += 1;
         }
-        let at = self.slot(self.head);
-        let len_entry = u32::try_from(len).expect("limits keep frames far below 4 GiB");
-        self.entries[at] = Entry { seq, position, len: len_entry, channel };
+        let at = self.place(self.head);
+        self.entries[at] = Entry { position, ..entry };
         self.head += 1;
         self.position = end;
-        self.seq_last = seq;
+        self.seq_last = entry.seq;
         let start = usize::try_from(position & (capacity - 1)).expect("below the ring's length");
         &mut self.bytes[start..start + len]
     }
@@ -135,7 +147,7 @@ impl FrameLog {
     #[must_use]
     pub fn entry(&self, number: u64) -> &Entry {
         debug_assert!((self.tail..self.head).contains(&number), "entry {number} is not in the log");
-        &self.entries[self.slot(number)]
+        &self.entries[self.place(number)]
     }
 
     /// The last `seq` before the entry `cursor`: everything up to it is behind a reader there.
@@ -152,7 +164,7 @@ impl FrameLog {
         &self.bytes[start..start + run.len as usize]
     }
 
-    fn slot(&self, number: u64) -> usize {
+    fn place(&self, number: u64) -> usize {
         usize::try_from(number & (self.entries.len() as u64 - 1)).expect("below the ring's length")
     }
 }
@@ -162,6 +174,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn entry(seq: u64, len: usize) -> Entry {
+        Entry { seq, len: u32::try_from(len).unwrap(), ..Entry::default() }
+    }
 
     fn frame(seq: u64, len: usize) -> Vec<u8> {
         let first = usize::try_from(seq * 31).unwrap();
@@ -178,7 +194,14 @@ mod tests {
             let mut log = FrameLog::new(2_048);
             for (at, &len) in lens.iter().enumerate() {
                 let seq = at as u64 + 1;
-                log.append(seq, 0, len).copy_from_slice(&frame(seq, len));
+                let mut left = Vec::new();
+                let tail = log.tail();
+                log.append(entry(seq, len), |number, entry, bytes| {
+                    left.push(number);
+                    assert_eq!(bytes, frame(entry.seq, bytes.len()), "what leaves is still whole");
+                })
+                .copy_from_slice(&frame(seq, len));
+                prop_assert_eq!(left, (tail..log.tail()).collect::<Vec<_>>());
                 prop_assert_eq!(log.head(), seq);
                 prop_assert!(log.head() - log.tail() <= 16);
                 for number in log.tail()..log.head() {
@@ -199,10 +222,10 @@ mod tests {
     fn runs_grow_over_neighbours_and_stop_at_the_end_of_the_ring() {
         let mut log = FrameLog::new(256);
         for seq in 1..=3_u8 {
-            log.append(u64::from(seq), 0, 100).fill(seq);
+            log.append(entry(u64::from(seq), 100), |_, _, _| {}).fill(seq);
         }
         let mut run = Run::from(log.entry(1));
-        assert!(!run.extend(log.entry(2)), "frame 3 wrapped to the start");
+        assert!(!run.extend(&Run::from(log.entry(2))), "frame 3 wrapped to the start");
         assert_eq!(log.tail(), 1, "and took the place of frame 1");
         assert_eq!(log.bytes(run), [2; 100]);
         assert_eq!((log.seq_before(1), log.seq_before(3), log.seq_last()), (1, 3, 3));

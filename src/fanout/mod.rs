@@ -4,11 +4,16 @@
 //! clock; the shell drives a [`shard::Shard`], and so does the simulation in `tests/simulation`.
 
 pub mod channels;
+pub mod classes;
 pub mod cohorts;
 pub mod connection;
+pub mod gather;
+pub mod lag;
 pub mod log;
+pub mod retained;
 pub mod sequencer;
 pub mod shard;
+pub mod slots;
 
 /// The time of one turn, read once by the shell and handed down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::handoff::batch::{Batch, ChannelId, NewSlot, SLOT_NONE, Sequenced, SlotId};
+use crate::handoff::batch::{Batch, ChannelId, NewSlot, Sequenced, SlotId};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::protocol::event::Event;
 
@@ -37,6 +37,8 @@ impl Refused {
 #[derive(Debug, Default)]
 struct Channel {
     seq_last: u64,
+    /// The slot of its events without a key.
+    slot_keyless: Option<SlotId>,
     slots: FxHashMap<Arc<str>, SlotId>,
 }
 
@@ -47,6 +49,7 @@ pub struct Sequencer {
     ids: FxHashMap<Arc<str>, ChannelId>,
     channels: Vec<Channel>,
     slot_count: usize,
+    key_count: usize,
     channels_max: usize,
     keys_max: usize,
     batch: Batch,
@@ -61,6 +64,7 @@ impl Sequencer {
             ids: FxHashMap::default(),
             channels: Vec::new(),
             slot_count: 0,
+            key_count: 0,
             channels_max,
             keys_max,
             batch: Batch::default(),
@@ -76,18 +80,15 @@ impl Sequencer {
         if known.is_none() && self.channels.len() >= self.channels_max {
             return Err(Refused::TooManyChannels(self.channels_max));
         }
-        let slot_known = known
-            .zip(event.key)
-            .and_then(|(channel, key)| self.channels[channel as usize].slots.get(key).copied());
-        if event.key.is_some() && slot_known.is_none() && self.slot_count >= self.keys_max {
+        let slot_known = known.and_then(|channel| {
+            let channel = &self.channels[channel as usize];
+            event.key.map_or(channel.slot_keyless, |key| channel.slots.get(key).copied())
+        });
+        if event.key.is_some() && slot_known.is_none() && self.key_count >= self.keys_max {
             return Err(Refused::TooManyKeys(self.keys_max));
         }
         let channel = known.unwrap_or_else(|| self.add_channel(event.channel));
-        let slot = match (event.key, slot_known) {
-            (None, _) => SLOT_NONE,
-            (Some(_), Some(slot)) => slot,
-            (Some(key), None) => self.add_slot(channel, key),
-        };
+        let slot = slot_known.unwrap_or_else(|| self.add_slot(channel, event.key));
 
         self.seq_last += 1;
         let prev = std::mem::replace(&mut self.channels[channel as usize].seq_last, self.seq_last);
@@ -142,11 +143,18 @@ impl Sequencer {
         id
     }
 
-    fn add_slot(&mut self, channel: ChannelId, key: &str) -> SlotId {
-        let key: Arc<str> = key.into();
-        let id = SlotId::try_from(self.slot_count).expect("keys_max fits 32 bits");
+    fn add_slot(&mut self, channel: ChannelId, key: Option<&str>) -> SlotId {
+        let id = SlotId::try_from(self.slot_count).expect("channels_max and keys_max are 24 bits");
         self.slot_count += 1;
-        self.channels[channel as usize].slots.insert(Arc::clone(&key), id);
+        let key: Option<Arc<str>> = key.map(Arc::from);
+        let state = &mut self.channels[channel as usize];
+        match &key {
+            None => state.slot_keyless = Some(id),
+            Some(key) => {
+                self.key_count += 1;
+                state.slots.insert(Arc::clone(key), id);
+            }
+        }
         self.batch.slots.push(NewSlot { channel, key });
         id
     }
@@ -180,14 +188,22 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_numbered_for_each_channel_and_announced_once() {
-        let mut sequencer = Sequencer::new(8, 8);
-        for (channel, key) in [("a", "x"), ("b", "x"), ("a", "x"), ("a", "y")] {
-            sequencer.handle_event(&event(channel, Some(key), "0"), 0).unwrap();
+    fn slots_are_numbered_for_each_channel_and_announced_once() {
+        let mut sequencer = Sequencer::new(8, 3);
+        for (channel, key) in [
+            ("a", Some("x")),
+            ("b", Some("x")),
+            ("a", Some("x")),
+            ("a", None),
+            ("a", Some("y")),
+            ("a", None),
+        ] {
+            sequencer.handle_event(&event(channel, key, "0"), 0).unwrap();
         }
         let batch = sequencer.next_batch().unwrap();
-        assert_eq!(batch.events.iter().map(|e| e.slot).collect::<Vec<_>>(), [0, 1, 0, 2]);
-        assert_eq!(batch.slots.len(), 3);
+        assert_eq!(batch.events.iter().map(|e| e.slot).collect::<Vec<_>>(), [0, 1, 0, 2, 3, 2]);
+        let keys: Vec<_> = batch.slots.iter().map(|slot| slot.key.as_deref()).collect();
+        assert_eq!(keys, [Some("x"), Some("x"), None, Some("y")]);
     }
 
     #[test]

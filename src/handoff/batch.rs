@@ -2,7 +2,7 @@
 //!
 //! One allocation for the records and one for their bytes, whatever the number of cores, clients or
 //! events. Not here: frames; each core encodes its own. Invariant: `events` are in strictly
-//! increasing `seq` order, and every channel and key id they use was announced in this batch or an
+//! increasing `seq` order, and every channel and slot id they use was announced in this batch or an
 //! earlier one.
 
 use std::ops::Range;
@@ -13,19 +13,17 @@ use crate::protocol::event::Kind;
 /// A channel's number, the same on every core of a server; dense, from 0, in order of appearance.
 pub type ChannelId = u32;
 
-/// The number of a (channel, key) pair, the same on every core; dense, from 0.
+/// The number of a slot, the same on every core; dense, from 0. A slot is a (channel, key) pair, or
+/// the events of a channel that have no key.
 pub type SlotId = u32;
 
-/// `slot` of an event without a key.
-pub const SLOT_NONE: SlotId = SlotId::MAX;
-
-/// A (channel, key) pair that appears for the first time.
+/// A slot that appears for the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSlot {
     /// The channel, already announced.
     pub channel: ChannelId,
-    /// The key as the producer wrote it, unescaped.
-    pub key: Arc<str>,
+    /// The key as the producer wrote it, unescaped; none for events without one.
+    pub key: Option<Arc<str>>,
 }
 
 /// One event with its place in the total order.
@@ -41,7 +39,7 @@ pub struct Sequenced {
     pub ts_in: u64,
     /// The channel.
     pub channel: ChannelId,
-    /// The (channel, key) pair, or [`SLOT_NONE`].
+    /// The (channel, key) pair; the newest value of which the event is.
     pub slot: SlotId,
     /// Update or snapshot.
     pub kind: Kind,
@@ -54,7 +52,7 @@ pub struct Sequenced {
 pub struct Batch {
     /// Names of channels that appear for the first time; their ids follow those announced before.
     pub channels: Vec<Arc<str>>,
-    /// Keys that appear for the first time; their ids follow those announced before.
+    /// Slots that appear for the first time; their ids follow those announced before.
     pub slots: Vec<NewSlot>,
     /// The events.
     pub events: Vec<Sequenced>,

@@ -4,6 +4,8 @@
 //! `>` the rest (one token or more), as in NATS subjects. Not here: which patterns a client holds
 //! (`fanout`). Invariant: a [`Pattern`] that exists is valid.
 
+use std::cmp::Ordering;
+
 use crate::limits::{CHANNEL_BYTES_MAX, CHANNEL_TOKENS_MAX};
 
 /// Why a channel name or a pattern was refused.
@@ -118,6 +120,50 @@ impl Pattern {
         }
         names.next().is_none()
     }
+
+    /// Whether it matches every channel that `other` matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut others = other.0.split('.');
+        for token in self.0.split('.') {
+            match (token, others.next()) {
+                (">", Some(_)) => return true,
+                (_, Some(">")) | (_, None) => return false,
+                ("*", Some(_)) => {}
+                (token, Some(other)) if token == other => {}
+                _ => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
+    /// Whether there can be a channel that both match.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut others = other.0.split('.');
+        for token in self.0.split('.') {
+            match (token, others.next()) {
+                (">", Some(_)) | (_, Some(">")) => return true,
+                (_, None) => return false,
+                ("*", Some(_)) | (_, Some("*")) => {}
+                (token, Some(other)) if token == other => {}
+                _ => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
+    /// Orders patterns that match the same channel, the most specific first: token by token, a name
+    /// before `*` before `>`.
+    #[must_use]
+    pub fn specificity(&self, other: &Self) -> Ordering {
+        let rank = |token: &str| match token {
+            ">" => 2,
+            "*" => 1,
+            _ => 0,
+        };
+        self.0.split('.').map(rank).cmp(other.0.split('.').map(rank))
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +192,31 @@ mod tests {
         ] {
             assert_eq!(Pattern::parse(bad), Err(why), "{bad}");
         }
+    }
+
+    #[test]
+    fn patterns_are_compared_by_what_they_match() {
+        let pattern = |text| Pattern::parse(text).unwrap();
+        for (wide, narrow, covers, overlaps) in [
+            (">", "a.*", true, true),
+            ("a.>", "a.b.c", true, true),
+            ("a.>", "a", false, false),
+            ("a.*", "a.b", true, true),
+            ("a.*", "*.b", false, true),
+            ("a.*", "a.>", false, true),
+            ("a.b", "a.*", false, true),
+            ("a.b", "a.b", true, true),
+            ("a.b", "a.c", false, false),
+            ("*", "a.b", false, false),
+        ] {
+            let (wide, narrow) = (pattern(wide), pattern(narrow));
+            assert_eq!(wide.covers(&narrow), covers, "{wide:?} {narrow:?}");
+            assert_eq!(wide.overlaps(&narrow), overlaps, "{wide:?} {narrow:?}");
+            assert_eq!(narrow.overlaps(&wide), overlaps, "{narrow:?} {wide:?}");
+        }
+        let mut patterns = [">", "a.>", "*.b", "a.*", "a.b"].map(pattern);
+        patterns.sort_by(Pattern::specificity);
+        assert_eq!(patterns.map(|p| p.as_str().to_owned()), ["a.b", "a.*", "a.>", "*.b", ">"]);
     }
 
     #[test]

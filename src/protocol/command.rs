@@ -5,11 +5,17 @@
 //! the reply) and carrying a command out (`fanout`). Invariant: a refusal carries the request's
 //! `req_id` whenever one can be found.
 
+use std::ops::RangeInclusive;
+
 use simd_json::borrowed::{Object, Value};
 use simd_json::prelude::*;
 
-use super::policy::{Policy, PolicyError};
-use crate::limits::{ECHO_BYTES_MAX, REQ_ID_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use super::policy::Policy;
+use super::terms::{Interval, Wish};
+use crate::limits::{
+    AGE_LIMIT_MS_MAX, AGE_LIMIT_MS_MIN, ECHO_BYTES_MAX, LAG_BYTES_LIMIT_MIN, REQ_ID_BYTES_MAX,
+    SUBSCRIPTIONS_MAX,
+};
 
 /// The number or text that a client gave its request; replies repeat it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +42,8 @@ pub enum Command {
     Subscribe {
         /// Patterns as they were written, 1 to [`SUBSCRIPTIONS_MAX`], not checked yet.
         channels: Vec<String>,
-        /// For all of them; the server's default when absent.
-        policy: Option<Policy>,
+        /// The terms asked for, for all of them.
+        wish: Wish,
     },
     /// Takes patterns out of the set.
     Unsubscribe {
@@ -48,6 +54,28 @@ pub enum Command {
     List,
     /// Asks for a sign of life and the server's time.
     Ping,
+}
+
+impl Command {
+    /// The method on the wire.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Subscribe { .. } => "subscribe",
+            Self::Unsubscribe { .. } => "unsubscribe",
+            Self::List => "list",
+            Self::Ping => "ping",
+        }
+    }
+
+    /// The patterns that it names.
+    #[must_use]
+    pub fn channels(&self) -> &[String] {
+        match self {
+            Self::Subscribe { channels, .. } | Self::Unsubscribe { channels } => channels,
+            Self::List | Self::Ping => &[],
+        }
+    }
 }
 
 /// Every code of an `error` in a reply.
@@ -73,8 +101,6 @@ pub enum ErrorCode {
     ParamUnknown,
     /// A parameter of the protocol that this server does not carry out.
     ParamUnsupported,
-    /// A policy of the protocol that this server does not carry out.
-    PolicyUnsupported,
     /// `channels` is empty.
     ChannelsEmpty,
     /// `channels` names more than a subscription set may hold.
@@ -85,6 +111,11 @@ pub enum ErrorCode {
     NotSubscribed,
     /// The subscription set is full.
     TooManySubscriptions,
+    /// The subscription set would need more than [`crate::limits::CLASSES_MAX`] combinations of
+    /// policy, limits and sampling.
+    TooManyPolicies,
+    /// More requests than the server takes from one connection in that time.
+    RateLimited,
 }
 
 impl ErrorCode {
@@ -102,19 +133,20 @@ impl ErrorCode {
             Self::ParamInvalid => "param_invalid",
             Self::ParamUnknown => "param_unknown",
             Self::ParamUnsupported => "param_unsupported",
-            Self::PolicyUnsupported => "policy_unsupported",
             Self::ChannelsEmpty => "channels_empty",
             Self::ChannelsTooMany => "channels_too_many",
             Self::ChannelInvalid => "channel_invalid",
             Self::NotSubscribed => "not_subscribed",
             Self::TooManySubscriptions => "too_many_subscriptions",
+            Self::TooManyPolicies => "too_many_policies",
+            Self::RateLimited => "rate_limited",
         }
     }
 
     /// Whether the same request may succeed later.
     #[must_use]
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::TooManySubscriptions)
+        matches!(self, Self::TooManySubscriptions | Self::TooManyPolicies | Self::RateLimited)
     }
 }
 
@@ -138,6 +170,25 @@ impl Refusal {
     pub fn message_not_text() -> Self {
         let message = "send requests as text messages, not as binary ones".into();
         Self::new(ErrorCode::MessageNotText, message)
+    }
+
+    /// The answer to one message too many of a connection that may send `rate` a second, or `burst`
+    /// at once; it may try again in `retry_after_ms` milliseconds.
+    #[must_use]
+    pub fn rate_limited(rate: u32, burst: u32, retry_after_ms: u64) -> Self {
+        let message = format!(
+            "too many messages: a connection may send {burst} at once and {rate} a second after \
+             that, and many channels in one request count as more; try again in \
+             {retry_after_ms} ms"
+        );
+        Self::new(ErrorCode::RateLimited, message)
+    }
+
+    /// The same as the answer to `request`, with its names.
+    #[must_use]
+    pub fn answering(self, request: &Request) -> Self {
+        let method = Some(request.command.method().to_owned());
+        Self { method, req_id: request.req_id.clone(), ..self }
     }
 
     const fn new(code: ErrorCode, message: String) -> Self {
@@ -234,8 +285,10 @@ fn command(object: &Object<'_>) -> Result<Command, Fault> {
 }
 
 fn subscribe(params: &Object<'_>) -> Result<Command, Fault> {
-    const LATER: [&str; 3] = ["resume", "max_age_ms", "interval_ms"];
-    only_fields(params, "subscribe", &["channels", "policy", "snapshot"], &LATER)?;
+    const KNOWN: [&str; 6] =
+        ["channels", "policy", "max_age_ms", "max_lag_bytes", "interval_ms", "snapshot"];
+    const LATER: [&str; 1] = ["resume"];
+    only_fields(params, "subscribe", &KNOWN, &LATER)?;
     for name in LATER {
         if present(params, name).is_some() {
             return Err(unsupported(name));
@@ -249,18 +302,77 @@ fn subscribe(params: &Object<'_>) -> Result<Command, Fault> {
             None => return Err(wrong_type("snapshot", "a boolean", value)),
         },
     }
+    let wish = wish(params)?;
+    Ok(Command::Subscribe { channels: channels(params)?, wish })
+}
+
+/// `policy`, `max_age_ms`, `max_lag_bytes` and `interval_ms`, each of which may be left out.
+fn wish(params: &Object<'_>) -> Result<Wish, Fault> {
     let policy = match present(params, "policy") {
         None => None,
         Some(Value::String(word)) => Some(Policy::parse(word).map_err(|error| {
-            let code = match error {
-                PolicyError::Unsupported => ErrorCode::PolicyUnsupported,
-                PolicyError::Unknown => ErrorCode::ParamInvalid,
-            };
-            Fault(code, format!("parameter 'policy' is '{}': {error}", cut(word)))
+            let message = format!("parameter 'policy' is '{}': {error}", cut(word));
+            Fault(ErrorCode::ParamInvalid, message)
         })?),
         Some(other) => return Err(wrong_type("policy", "a string", other)),
     };
-    Ok(Command::Subscribe { channels: channels(params)?, policy })
+    let max_age_ms = number(
+        params,
+        "max_age_ms",
+        || format!("milliseconds from {AGE_LIMIT_MS_MIN} to {AGE_LIMIT_MS_MAX}"),
+        |ms| u32::try_from(ms).ok().filter(|ms| AGE_LIMITS_MS.contains(ms)),
+    )?;
+    let max_lag_bytes = number(
+        params,
+        "max_lag_bytes",
+        || format!("bytes, {LAG_BYTES_LIMIT_MIN} or more"),
+        |bytes| Some(bytes).filter(|&bytes| bytes >= LAG_BYTES_LIMIT_MIN),
+    )?;
+    let interval = number(
+        params,
+        "interval_ms",
+        || {
+            let [first, second, third] = Interval::ALL.map(Interval::ms);
+            format!("{first}, {second} or {third} milliseconds")
+        },
+        Interval::from_ms,
+    )?;
+    match policy {
+        Some(policy) if interval.is_some() && !policy.conflates() => {
+            let message = format!(
+                "parameter 'interval_ms' skips events, which policy '{}' does not; use auto or \
+                 latest, or leave interval_ms out",
+                policy.as_str()
+            );
+            Err(Fault(ErrorCode::ParamInvalid, message))
+        }
+        _ => Ok(Wish { policy, max_age_ms, max_lag_bytes, interval }),
+    }
+}
+
+const AGE_LIMITS_MS: RangeInclusive<u32> = AGE_LIMIT_MS_MIN..=AGE_LIMIT_MS_MAX;
+
+/// A whole number that `take` accepts; `allowed` says in words which those are.
+fn number<T>(
+    params: &Object<'_>,
+    name: &str,
+    allowed: impl Fn() -> String,
+    take: impl Fn(u64) -> Option<T>,
+) -> Result<Option<T>, Fault> {
+    let Some(value) = present(params, name) else { return Ok(None) };
+    if let Some(taken) = value.as_u64().and_then(take) {
+        return Ok(Some(taken));
+    }
+    let found = match value {
+        Value::Static(StaticNode::Bool(_)) => type_of(value).to_owned(),
+        Value::Static(number) => cut(&number.to_string()).to_owned(),
+        other => type_of(other).to_owned(),
+    };
+    let message = format!(
+        "parameter '{name}' must be a whole number ({}), found {found}; or leave it out",
+        allowed()
+    );
+    Err(Fault(ErrorCode::ParamInvalid, message))
 }
 
 /// `channels`: an array of strings, or one string.
@@ -344,116 +456,4 @@ fn cut(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Request, Refusal> {
-        parse(text, &mut Vec::new())
-    }
-
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|&name| name.into()).collect()
-    }
-
-    #[test]
-    fn requests_are_read_as_the_protocol_shows_them() {
-        let subscribe =
-            |channels: &[&str], policy| Command::Subscribe { channels: names(channels), policy };
-        for (text, req_id, command) in [
-            (
-                r#"{"method":"subscribe","params":{"channels":["trade.BTCUSDT","quote.*"],
-                    "policy":"all","snapshot":false},"req_id":1}"#,
-                Some(ReqId::Number(1)),
-                subscribe(&["trade.BTCUSDT", "quote.*"], Some(Policy::All)),
-            ),
-            (
-                r#"{"id":"a-1","params":{"channels":"\u003e"},"method":"subscribe"}"#,
-                Some(ReqId::Text("a-1".into())),
-                subscribe(&[">"], None),
-            ),
-            (
-                r#"{"method":"unsubscribe","params":{"channels":["quote.*"]},"req_id":-2}"#,
-                Some(ReqId::Number(-2)),
-                Command::Unsubscribe { channels: names(&["quote.*"]) },
-            ),
-            (r#"{"method":"list","req_id":null}"#, None, Command::List),
-            (r#" {"method":"ping","params":{}} "#, None, Command::Ping),
-        ] {
-            assert_eq!(read(text), Ok(Request { req_id, command }), "{text}");
-        }
-    }
-
-    #[test]
-    fn every_mistake_is_refused_by_its_code_and_named_in_the_message() {
-        let many = format!(
-            r#"{{"method":"subscribe","params":{{"channels":[{}"a"]}},"req_id":7}}"#,
-            r#""a","#.repeat(SUBSCRIPTIONS_MAX)
-        );
-        let subscribe =
-            |params: &str| format!(r#"{{"method":"subscribe","params":{params},"req_id":7}}"#);
-        for (text, code, named) in [
-            (r#"{"req_id":7}"#.into(), "method_missing", "method"),
-            (r#"{"method":5,"req_id":7}"#.into(), "param_invalid", "a string, found a number"),
-            (r#"{"method":"auth","req_id":7}"#.into(), "method_unknown", "'auth'"),
-            (r#"{"method":"ping","req_id":7,"x":1}"#.into(), "param_unknown", "'x'"),
-            (r#"{"method":"ping","req_id":7,"params":{"x":1}}"#.into(), "param_unknown", "'x'"),
-            (r#"{"method":"subscribe","req_id":7}"#.into(), "param_missing", "channels"),
-            (subscribe("[]"), "param_invalid", "'params' must be an object, found an array"),
-            (subscribe("{}"), "param_missing", "channels"),
-            (subscribe(r#"{"channels":[]}"#), "channels_empty", "channels"),
-            (subscribe(r#"{"channels":{}}"#), "param_invalid", "found an object"),
-            (subscribe(r#"{"channels":["a",true]}"#), "param_invalid", "channels[1]"),
-            (subscribe(r#"{"channels":"a","policy":1}"#), "param_invalid", "'policy'"),
-            (subscribe(r#"{"channels":"a","policy":"best"}"#), "param_invalid", "'best'"),
-            (subscribe(r#"{"channels":"a","policy":"latest"}"#), "policy_unsupported", "latest"),
-            (subscribe(r#"{"channels":"a","snapshot":true}"#), "param_unsupported", "snapshot"),
-            (subscribe(r#"{"channels":"a","snapshot":1}"#), "param_invalid", "snapshot"),
-            (subscribe(r#"{"channels":"a","resume":{}}"#), "param_unsupported", "resume"),
-            (subscribe(r#"{"channels":"a","max_age_ms":1}"#), "param_unsupported", "max_age_ms"),
-            (subscribe(r#"{"channels":"a","interval_ms":1}"#), "param_unsupported", "interval_ms"),
-            (
-                subscribe(r#"{"channels":"a","polcy":"all"}"#),
-                "param_unknown",
-                "'polcy'; it takes channels, policy, snapshot",
-            ),
-            (many, "channels_too_many", "1025"),
-        ] {
-            let refusal = read(&text).unwrap_err();
-            assert_eq!(refusal.code.as_str(), code, "{text}: {refusal}");
-            assert_eq!(refusal.req_id, Some(ReqId::Number(7)), "{text}");
-            assert!(refusal.message.contains(named), "{text}: {refusal}");
-        }
-    }
-
-    #[test]
-    fn what_has_no_usable_req_id_is_refused_without_one() {
-        for (text, code, named) in [
-            ("".into(), "json_malformed", ""),
-            ("subscribe".into(), "json_malformed", "byte 0 ('s')"),
-            (r#"{"method":"ping",}"#.into(), "json_malformed", "byte 17 ('}')"),
-            (r#"{"method":"ping"} x"#.into(), "json_malformed", "near byte 16"),
-            ("[1]".into(), "request_invalid", "found an array"),
-            ("3".into(), "request_invalid", "found a number"),
-            (r#"{"method":"ping","req_id":1.5}"#.into(), "req_id_invalid", "a number"),
-            (r#"{"method":"ping","req_id":{}}"#.into(), "req_id_invalid", "an object"),
-            (
-                format!(r#"{{"method":"ping","req_id":"{}"}}"#, "x".repeat(65)),
-                "req_id_invalid",
-                "65 bytes",
-            ),
-            ("[".repeat(5_000), "json_malformed", ""),
-        ] {
-            let refusal = read(&text).unwrap_err();
-            assert_eq!((refusal.code.as_str(), refusal.req_id), (code, None), "{text}");
-            assert!(refusal.message.contains(named), "{text}: {}", refusal.message);
-        }
-    }
-
-    #[test]
-    fn a_refusal_repeats_the_method_cut_between_characters() {
-        let refusal = read(r#"{"method":"subscribe","params":1}"#).unwrap_err();
-        assert_eq!(refusal.method.as_deref(), Some("subscribe"));
-        let long = read(&format!(r#"{{"method":"x{}"}}"#, "é".repeat(100))).unwrap_err();
-        assert_eq!(long.method.map(|method| method.len()), Some(ECHO_BYTES_MAX - 1));
-    }
-}
+mod tests;

@@ -7,4 +7,5 @@ pub mod event;
 pub mod json;
 pub mod policy;
 pub mod reply;
+pub mod terms;
 pub mod ws;

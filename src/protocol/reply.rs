@@ -3,9 +3,10 @@
 //! Every function appends one message's payload. Not here: frames around it (`ws`) and events
 //! ([`super::data`]). Invariant: the text is one JSON object, whatever the strings in it hold.
 
+use super::channel::Pattern;
 use super::command::{ErrorCode, Refusal, ReqId};
 use super::json::{write_i64, write_string, write_u64};
-use super::policy::Policy;
+use super::terms::{Interval, Terms};
 
 /// The first message of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -22,17 +23,23 @@ pub struct Welcome<'a> {
     pub message_bytes_max: usize,
     /// Patterns in the connection's subscription set at most.
     pub subscriptions_max: usize,
+    /// Messages from the client in a second, once the burst is used up.
+    pub command_rate: u32,
+    /// Messages from the client at once.
+    pub command_burst: u32,
 }
 
 /// What a subscription came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// The policy in effect.
-    pub policy: Policy,
+    /// The terms in effect.
+    pub terms: Terms,
     /// The boundary: the change holds for every event after it.
     pub seq: u64,
     /// Channels that exist now and match.
     pub matched: u64,
+    /// The terms of a part of the pattern, where the operator has other rules for it.
+    pub except: Vec<(Pattern, Terms)>,
 }
 
 /// The outcome for one of a request's channels.
@@ -49,6 +56,13 @@ pub struct ChannelResult<'a> {
 pub enum Cause {
     /// The client read too slowly and the log went on without it.
     Slow,
+    /// Something had waited to be sent for longer than the subscription's `max_age_ms`.
+    MaxAge,
+    /// More waited to be sent than the subscription's `max_lag_bytes`.
+    MaxLagBytes,
+    /// A newer snapshot of the book has come, and the subscription set was changed before it was
+    /// sent.
+    Snapshot,
 }
 
 impl Cause {
@@ -57,6 +71,9 @@ impl Cause {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Slow => "slow",
+            Self::MaxAge => "max_age",
+            Self::MaxLagBytes => "max_lag_bytes",
+            Self::Snapshot => "snapshot",
         }
     }
 }
@@ -70,12 +87,23 @@ pub struct Gap<'a> {
     pub from: u64,
     /// Last `seq` of the range that was skipped.
     pub to: u64,
-    /// Subscribed events in the range.
+    /// Events on these channels in the range that will never come.
     pub missed: u64,
     /// Why.
     pub cause: Cause,
     /// What the client may do about it.
     pub recover: &'a str,
+}
+
+/// The end of subscriptions by the server, as policy `unsubscribe` has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropped<'a> {
+    /// The client's patterns that are held no more.
+    pub channels: &'a [&'a str],
+    /// Nothing of them after this `seq` will come.
+    pub seq: u64,
+    /// The limit that was passed.
+    pub cause: Cause,
 }
 
 /// Appends the `welcome` message.
@@ -87,6 +115,8 @@ pub fn welcome(out: &mut Vec<u8>, welcome: &Welcome<'_>) {
     number(out, r#","seq":"#, welcome.seq);
     number(out, r#","limits":{"message_bytes_max":"#, welcome.message_bytes_max as u64);
     number(out, r#","subscriptions_max":"#, welcome.subscriptions_max as u64);
+    number(out, r#","command_rate":"#, welcome.command_rate.into());
+    number(out, r#","command_burst":"#, welcome.command_burst.into());
     number(out, r#"},"heartbeat_ms":"#, welcome.heartbeat_ms);
     literal(out, "}");
 }
@@ -150,7 +180,7 @@ pub fn refused(out: &mut Vec<u8>, refusal: &Refusal, time_in: u64, time_out: u64
     times(out, time_in, time_out);
 }
 
-/// Appends a heartbeat: everything subscribed to up to `seq` was sent or receipted.
+/// Appends a heartbeat: everything subscribed to up to `seq` was sent, superseded or receipted.
 pub fn heartbeat(out: &mut Vec<u8>, seq: u64) {
     number(out, r#"{"channel":"control","type":"heartbeat","seq":"#, seq);
     literal(out, "}");
@@ -167,6 +197,25 @@ pub fn gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
     write_string(out, gap.cause.as_str());
     literal(out, r#","recover":"#);
     write_string(out, gap.recover);
+    literal(out, "}");
+}
+
+/// Appends the notice that the server ended subscriptions, of type `unsubscribed`.
+pub fn dropped(out: &mut Vec<u8>, dropped: &Dropped<'_>) {
+    literal(out, r#"{"channel":"control","type":"unsubscribed","channels":["#);
+    separated(out, dropped.channels, |out, channel| write_string(out, channel));
+    number(out, r#"],"seq":"#, dropped.seq);
+    literal(out, r#","cause":"#);
+    write_string(out, dropped.cause.as_str());
+    literal(out, "}");
+}
+
+/// Appends the notice that after `seq` the client's conflating subscriptions are sampled at
+/// `interval` at least; none: as agreed.
+pub fn tier(out: &mut Vec<u8>, interval: Option<Interval>, seq: u64) {
+    literal(out, r#"{"channel":"control","type":"tier""#);
+    number(out, r#","interval_ms":"#, interval.map_or(0, Interval::ms));
+    number(out, r#","seq":"#, seq);
     literal(out, "}");
 }
 
@@ -220,10 +269,35 @@ fn times(out: &mut Vec<u8>, time_in: u64, time_out: u64) {
 }
 
 fn effective(out: &mut Vec<u8>, effective: &Effective) {
-    literal(out, r#","policy":"#);
-    write_string(out, effective.policy.as_str());
+    terms(out, &effective.terms);
     number(out, r#","seq":"#, effective.seq);
     number(out, r#","matched":"#, effective.matched);
+    if effective.except.is_empty() {
+        return;
+    }
+    literal(out, r#","except":["#);
+    separated(out, &effective.except, |out, (pattern, part)| {
+        literal(out, r#"{"channel":"#);
+        write_string(out, pattern.as_str());
+        terms(out, part);
+        literal(out, "}");
+    });
+    literal(out, "]");
+}
+
+/// The policy, and of the rest what is in force.
+fn terms(out: &mut Vec<u8>, terms: &Terms) {
+    literal(out, r#","policy":"#);
+    write_string(out, terms.policy.as_str());
+    if let Some(ms) = terms.max_age_ms {
+        number(out, r#","max_age_ms":"#, ms.into());
+    }
+    if let Some(bytes) = terms.max_lag_bytes {
+        number(out, r#","max_lag_bytes":"#, bytes);
+    }
+    if let Some(interval) = terms.interval {
+        number(out, r#","interval_ms":"#, interval.ms());
+    }
 }
 
 fn error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
@@ -257,6 +331,7 @@ fn literal(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::policy::Policy;
     use super::*;
 
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
@@ -265,7 +340,9 @@ mod tests {
         serde_json::from_slice(&out).unwrap()
     }
 
-    const GOOD: Effective = Effective { policy: Policy::All, seq: 1041, matched: 2 };
+    const GOOD: Effective = Effective { terms: ALL, seq: 1041, matched: 2, except: Vec::new() };
+    const ALL: Terms =
+        Terms { policy: Policy::All, max_age_ms: None, max_lag_bytes: None, interval: None };
 
     #[test]
     fn control_messages_have_the_shape_of_the_protocol() {
@@ -276,12 +353,15 @@ mod tests {
             heartbeat_ms: 5_000,
             message_bytes_max: 65_536,
             subscriptions_max: 1_024,
+            command_rate: 20,
+            command_burst: 100,
         };
         assert_eq!(
             written(|out| welcome(out, &greeting)),
             json!({"channel":"control","type":"welcome","v":1,"node":"a \"quoted\" node",
                 "epoch":"01J","seq":1040,"heartbeat_ms":5000,
-                "limits":{"message_bytes_max":65536,"subscriptions_max":1024}})
+                "limits":{"message_bytes_max":65536,"subscriptions_max":1024,
+                    "command_rate":20,"command_burst":100}})
         );
         assert_eq!(
             written(|out| heartbeat(out, u64::MAX)),
@@ -310,6 +390,44 @@ mod tests {
             json!({"method":"subscribe","success":true,"req_id":1,"time_in":5,"time_out":6,
                 "result":[{"channel":"trade.BTCUSDT","policy":"all","seq":1041,"matched":2}]})
         );
+    }
+
+    #[test]
+    fn what_the_server_does_to_a_slow_client_is_said_with_its_cause() {
+        let notice = Dropped { channels: &["trade.*"], seq: 1090, cause: Cause::MaxAge };
+        assert_eq!(
+            written(|out| dropped(out, &notice)),
+            json!({"channel":"control","type":"unsubscribed","channels":["trade.*"],"seq":1090,
+                "cause":"max_age"})
+        );
+        for (interval, interval_ms) in [(Some(Interval::Ms100), 100), (None, 0)] {
+            assert_eq!(
+                written(|out| tier(out, interval, 1090)),
+                json!({"channel":"control","type":"tier","interval_ms":interval_ms,"seq":1090})
+            );
+        }
+        assert_eq!(Cause::MaxLagBytes.as_str(), "max_lag_bytes");
+    }
+
+    #[test]
+    fn terms_show_what_is_in_force_and_where_the_operator_has_others() {
+        let terms = Terms {
+            policy: Policy::Auto,
+            max_age_ms: Some(250),
+            max_lag_bytes: Some(1_000_000),
+            interval: Some(Interval::Ms100),
+        };
+        let part = Terms { policy: Policy::Close, max_age_ms: Some(500), ..ALL };
+        let except = vec![(Pattern::parse("quote.BTCUSDT").unwrap(), part)];
+        let held = Effective { terms, seq: 1041, matched: 3, except };
+        let entry = json!({"channel":"quote.*","policy":"auto","max_age_ms":250,
+            "max_lag_bytes":1000000,"interval_ms":100,"seq":1041,"matched":3,
+            "except":[{"channel":"quote.BTCUSDT","policy":"close","max_age_ms":500}]});
+        let result = [ChannelResult { channel: "quote.*", outcome: Ok(held.clone()) }];
+        let reply = written(|out| subscribed(out, None, &result, 5, 6));
+        assert_eq!(reply["result"], json!([entry]));
+        let reply = written(|out| listed(out, None, &[("quote.*", held)], 5, 6));
+        assert_eq!(reply["result"], json!([entry]));
     }
 
     #[test]

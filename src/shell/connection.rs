@@ -203,12 +203,17 @@ async fn read_until_end(core: &Core, id: ConnectionId, socket: &Socket) -> Close
 pub(super) async fn write_when_writable(core: Rc<Core>, id: ConnectionId) {
     let outcome = poll_fn(|context| {
         let Some(socket) = core.sockets.borrow().socket(id) else { return Poll::Ready(None) };
+        if !core.may_write(context) {
+            return Poll::Pending;
+        }
         let mut shard = core.shard.borrow_mut();
         let Some(bytes) = shard.next_write(id) else { return Poll::Ready(None) };
         let mut stream = socket.borrow_mut();
-        Pin::new(&mut *stream)
-            .poll_write(context, bytes)
-            .map(|written| Some(written.map_or(Outcome::Failed, Outcome::Took)))
+        let written = Pin::new(&mut *stream).poll_write(context, bytes);
+        if written.is_pending() {
+            core.has_not_written();
+        }
+        written.map(|written| Some(written.map_or(Outcome::Failed, Outcome::Took)))
     });
     match outcome.await {
         Some(outcome) => core.shard.borrow_mut().handle_written(id, outcome, clock::now()),

@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::fanout::shard::ShardSettings;
-    use crate::limits::LOG_BYTES_MIN;
+    use crate::limits::{self, LOG_BYTES_MIN};
     use crate::telemetry::Telemetry;
 
     #[test]
@@ -160,6 +160,11 @@ mod tests {
             subscriptions_max: 1,
             message_bytes_max: 512,
             heartbeat_ns: 1,
+            retained_bytes: limits::RETAINED_BYTES,
+            rules: Arc::default(),
+            command_rate: limits::COMMAND_RATE,
+            command_burst: limits::COMMAND_BURST,
+            tier_moves: false,
         };
         let shard = Shard::new(settings, Arc::new(Telemetry::new(1)), 0);
         let mut flush = FlushRing::new().unwrap();

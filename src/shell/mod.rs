@@ -20,3 +20,4 @@ pub mod shard_loop;
 pub mod signals;
 pub mod ticker;
 pub mod worker;
+mod writers;

@@ -11,11 +11,12 @@ use std::os::fd::IntoRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use glommio::net::TcpStream;
 
+use crate::config::SocketSettings;
 use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use crate::handoff::batch::Batch;
@@ -29,6 +30,7 @@ use super::executor::{self, Queue};
 use super::flush_ring::FlushRing;
 use super::net;
 use super::ticker::Ticks;
+use super::writers::Writers;
 
 /// What one shard's thread is started with.
 #[derive(Debug)]
@@ -51,8 +53,8 @@ pub struct ShardParts {
     pub stop_timeout: Duration,
     /// How long an upgrade request may take.
     pub upgrade_timeout: Duration,
-    /// Kernel send buffer of each connection.
-    pub send_buffer_bytes: Option<usize>,
+    /// The socket of each connection.
+    pub sockets: SocketSettings,
     /// Busy-poll instead of parking.
     pub spin: bool,
 }
@@ -67,16 +69,29 @@ pub(super) struct Core {
     pub(super) upgrade_timeout: Duration,
     /// Connections whose upgrade is not done.
     pub(super) upgrading: Cell<usize>,
-    send_buffer_bytes: Option<usize>,
+    socket_settings: SocketSettings,
     stop: Arc<AtomicBool>,
+    ring: RefCell<Receiver<Arc<Batch>>>,
     /// Wakes the fan-out loop when there is something to send but no batch.
     fanout: RefCell<Option<Waker>>,
+    writers: RefCell<Writers>,
     pub(super) clients: Queue,
     telemetry: Arc<Telemetry>,
     number: usize,
 }
 
 impl Core {
+    /// Whether a client that lags may write now; if not, it is woken when it may.
+    pub(super) fn may_write(&self, context: &Context<'_>) -> bool {
+        let is_due = !self.ring.borrow().is_empty() || self.shard.borrow().is_pass_due();
+        self.writers.borrow_mut().may_write(is_due, context.waker())
+    }
+
+    /// A client that might write found its socket full still.
+    pub(super) fn has_not_written(&self) {
+        self.writers.borrow_mut().has_not_written();
+    }
+
     /// Wakes the fan-out loop.
     pub(super) fn kick(&self) {
         if self.shard.borrow().is_pass_due()
@@ -119,15 +134,17 @@ pub async fn run(parts: ShardParts) -> usize {
         read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
         upgrade_timeout: parts.upgrade_timeout,
         upgrading: Cell::new(0),
-        send_buffer_bytes: parts.send_buffer_bytes,
+        socket_settings: parts.sockets,
         stop: parts.stop,
+        ring: RefCell::new(parts.ring),
         fanout: RefCell::new(None),
+        writers: RefCell::default(),
         clients,
         telemetry: parts.telemetry,
         number: parts.number,
     });
     let flush = FlushRing::new().expect("start-up checks made a ring like it");
-    executor::spawn_into(fanout, fan_out(Rc::clone(&core), parts.ring, flush, parts.spin));
+    executor::spawn_into(fanout, fan_out(Rc::clone(&core), flush, parts.spin));
     executor::spawn_into(clients, accept(Rc::clone(&core), parts.listener));
     let mut ticks = parts.ticks;
     tick_until_stop(&core, &mut ticks).await;
@@ -181,12 +198,14 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
 
 /// Sets the options of a subscriber's socket.
 fn prepare(core: &Core, stream: &TcpStream) {
+    let SocketSettings { send_buffer_bytes, unsent_bytes, peer_timeout } = core.socket_settings;
+    let unsent_bytes = u32::try_from(unsent_bytes).unwrap_or(u32::MAX);
     net::with_socket(stream, |socket| {
         // A failure means that the peer is gone already, which the reader will find out.
         let _ = socket.set_tcp_nodelay(true);
-        if let Some(bytes) = core.send_buffer_bytes {
-            let _ = socket.set_send_buffer_size(bytes);
-        }
+        let _ = socket.set_send_buffer_size(send_buffer_bytes);
+        let _ = socket.set_tcp_notsent_lowat(unsent_bytes);
+        let _ = socket.set_tcp_user_timeout(Some(peer_timeout));
     });
 }
 
@@ -198,7 +217,7 @@ enum Turn {
     FeedEnded,
 }
 
-async fn fan_out(core: Rc<Core>, mut ring: Receiver<Arc<Batch>>, mut flush: FlushRing, spin: bool) {
+async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
     let mut plan = Plan::default();
     let mut outcomes = Vec::new();
     let mut blocked = Vec::new();
@@ -206,12 +225,12 @@ async fn fan_out(core: Rc<Core>, mut ring: Receiver<Arc<Batch>>, mut flush: Flus
     let mut lag_merged_ns = 0;
     let mut feed_ended = false;
     loop {
-        let turn = next_turn(&core, &mut ring, spin, feed_ended).await;
+        let turn = next_turn(&core, spin, feed_ended).await;
         let begun = clock::now();
         match turn {
             Turn::FeedEnded => feed_ended = true,
             Turn::Due => {}
-            Turn::Batch(batch) => append(&core, &mut ring, &batch),
+            Turn::Batch(batch) => append(&core, &batch),
         }
         core.shard.borrow_mut().begin_pass();
         loop {
@@ -236,19 +255,16 @@ async fn fan_out(core: Rc<Core>, mut ring: Receiver<Arc<Batch>>, mut flush: Flus
         let turn_us = (now.monotonic_ns - begun.monotonic_ns) / 1_000;
         let counters = core.counters();
         counters.turn_us_max.set(counters.turn_us_max.value().max(turn_us));
-        counters.ring_depth.set(ring.len() as u64);
+        counters.ring_depth.set(core.ring.borrow().len() as u64);
+        core.writers.borrow_mut().next_turn();
         executor::yield_if_needed().await;
     }
 }
 
 /// Waits for a batch or for something else to send.
-async fn next_turn(
-    core: &Core,
-    ring: &mut Receiver<Arc<Batch>>,
-    spin: bool,
-    feed_ended: bool,
-) -> Turn {
+async fn next_turn(core: &Core, spin: bool, feed_ended: bool) -> Turn {
     poll_fn(|context| {
+        let mut ring = core.ring.borrow_mut();
         if !feed_ended && let Some(batch) = ring.receive() {
             return Poll::Ready(Turn::Batch(batch));
         }
@@ -273,13 +289,15 @@ async fn next_turn(
 }
 
 /// Appends a batch, and what else the ring holds up to the bound of one turn.
-fn append(core: &Core, ring: &mut Receiver<Arc<Batch>>, first: &Batch) {
+fn append(core: &Core, first: &Batch) {
+    let mut ring = core.ring.borrow_mut();
     let mut shard = core.shard.borrow_mut();
-    let mut bytes = shard.handle_batch(first);
+    let now = clock::now();
+    let mut bytes = shard.handle_batch(first, now);
     while bytes < TURN_BYTES_MAX
         && let Some(batch) = ring.receive()
     {
-        bytes += shard.handle_batch(&batch);
+        bytes += shard.handle_batch(&batch, now);
     }
 }
 

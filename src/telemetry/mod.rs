@@ -95,6 +95,14 @@ pub struct ShardCounters {
     pub gaps: Cell,
     /// Events that loss receipts covered.
     pub missed: Cell,
+    /// Subscriptions that policy `unsubscribe` has ended.
+    pub dropped: Cell,
+    /// Moves of clients between tiers.
+    pub tier_moves: Cell,
+    /// Messages from clients over the allowed rate.
+    pub rate_limited: Cell,
+    /// Bytes of frames kept beside the log (gauge).
+    pub retained_bytes: Cell,
     /// Commands from clients.
     pub commands: Cell,
     /// Batches waiting in the ring (gauge).
@@ -109,7 +117,7 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 15] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 19] {
         [
             ("connections", &self.connections),
             ("opened", &self.opened),
@@ -122,6 +130,10 @@ impl ShardCounters {
             ("blocked", &self.blocked),
             ("gaps", &self.gaps),
             ("missed", &self.missed),
+            ("dropped", &self.dropped),
+            ("tier_moves", &self.tier_moves),
+            ("rate_limited", &self.rate_limited),
+            ("retained_bytes", &self.retained_bytes),
             ("commands", &self.commands),
             ("ring_depth", &self.ring_depth),
             ("head_seq", &self.head_seq),

@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 
 use super::*;
 use crate::protocol::command::ErrorCode;
-use crate::protocol::policy::Policy;
 use crate::protocol::reply::{ChannelResult, Effective, subscribed};
+use crate::protocol::terms::Terms;
 use crate::protocol::ws::close::write_close;
 use crate::protocol::ws::frame::{Opcode, write_frame};
 use crate::protocol::ws::handshake::{Parsed, Rejection, parse, write_accept};
@@ -96,6 +96,7 @@ fn subscribe(url: &str) -> Subscribe {
         stats: false,
         count: None,
         seconds: None,
+        wish: WishFlags::default(),
     }
 }
 
@@ -151,7 +152,12 @@ fn a_refused_subscription_shows_every_pattern_with_its_code() {
     let results = [
         ChannelResult {
             channel: "a",
-            outcome: Ok(Effective { policy: Policy::All, seq: 1, matched: 2 }),
+            outcome: Ok(Effective {
+                terms: Terms::default(),
+                seq: 1,
+                matched: 2,
+                except: Vec::new(),
+            }),
         },
         ChannelResult {
             channel: "b.*",
@@ -195,6 +201,33 @@ fn a_reader_that_leaves_ends_the_command_quietly() {
     }
     let (url, _server) = server(frames(&[FIRST]));
     subscribe(&url).run_until(&|| false, &mut Closed).unwrap();
+}
+
+#[test]
+fn a_note_says_what_was_lost_where_and_why() {
+    for (text, note) in [
+        (
+            r#"{"channel":"control","type":"gap","channels":["a","b"],"missed":31,
+                "cause":"max_age"}"#,
+            "gap: 31 events missed on a and 1 more, cause max_age",
+        ),
+        (
+            r#"{"channel":"control","type":"unsubscribed","channels":["trade.*"],"seq":1090,
+                "cause":"max_lag_bytes"}"#,
+            "unsubscribed: the server ended trade.* at seq 1090, cause max_lag_bytes",
+        ),
+        (
+            r#"{"channel":"control","type":"tier","interval_ms":100,"seq":9}"#,
+            "tier: slowed to one event of a key every 100 ms at least",
+        ),
+        (
+            r#"{"channel":"control","type":"tier","interval_ms":0,"seq":9}"#,
+            "tier: back to what was agreed",
+        ),
+    ] {
+        let mut scratch = text.as_bytes().to_vec();
+        assert_eq!(slowness(&Frame::parse(&mut scratch).unwrap()), note);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::config::file::file;
-use crate::config::raw::{RawSource, environment};
+use crate::config::raw::{RawRule, RawSource, environment};
 use crate::config::{Replay, ReplayInput, Speed};
 
 const SHIPPED: &str = include_str!("../../../fanfare.toml");
@@ -26,6 +26,7 @@ fn flags(values: &[(&'static str, &str)], sources: &[&str], maps: &[&str]) -> Ra
             .map(|url| RawSource { url: given("source", url), map: Vec::new() })
             .collect(),
         maps: maps.iter().map(|rule| given("map", rule)).collect(),
+        rules: Vec::new(),
         problems: Vec::new(),
     }
 }
@@ -221,4 +222,144 @@ fn variables_that_a_platform_made_are_left_alone() {
         ("HOME", "/"),
     ]));
     assert!(resolve(&raw, &machine(), None).is_ok());
+}
+
+fn rule_flags(rules: &[&str]) -> Raw {
+    let mut raw = with_source(Raw::default());
+    let given = |text: &&str| Given { text: (*text).into(), origin: Origin::Flag("--rule".into()) };
+    raw.rules = rules.iter().map(|text| RawRule::parse(&given(text))).collect();
+    raw
+}
+
+#[test]
+fn a_rule_is_the_same_by_table_flag_and_variable_and_is_shown_as_a_flag() {
+    let table = "[[rule]]\npattern = 'book.>'\npolicy = 'close'\nmax_age_ms = 500\n\
+        max_lag_bytes = '1MiB'\n[[rule]]\npattern = 'quote.*'\ninterval_ms = 100\n";
+    let texts =
+        ["book.>?policy=close&max_age_ms=500&max_lag_bytes=1MiB", "quote.*?interval_ms=100"];
+    let from_file = with_source(file("f.toml", table));
+    let from_flags = rule_flags(&texts);
+    let from_variable = with_source(variables(&[("FANFARE_RULE", &texts.join("|"))]));
+    for (raw, origins) in [
+        (from_file, ["f.toml:1", "f.toml:6"]),
+        (from_flags, ["--rule", "--rule"]),
+        (from_variable, ["FANFARE_RULE", "FANFARE_RULE"]),
+    ] {
+        let Resolved { settings, lines } = resolve(&raw, &machine(), None).unwrap();
+        assert_eq!(settings.rules[0].policy, Some("close"));
+        assert_eq!(settings.rules[0].max_age_ms, Some(500));
+        assert_eq!(settings.rules[0].max_lag_bytes, Some(1 << 20));
+        assert_eq!(settings.rules[1].interval_ms, Some(100));
+        let shown: Vec<_> = settings.rules.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, texts);
+        for (text, origin) in texts.iter().zip(origins) {
+            let line = format!("rule = \"{text}\"  # {origin}");
+            assert!(lines.contains(&line), "{line} in {lines:#?}");
+        }
+    }
+    let mut raw = with_source(file("f.toml", table));
+    raw.overlay(rule_flags(&["a"]));
+    let settings = resolve(&raw, &machine(), None).unwrap().settings;
+    assert_eq!(settings.rules.len(), 1, "rules of a layer replace those below");
+}
+
+#[test]
+fn a_wrong_rule_names_its_part_and_what_is_allowed() {
+    for (rule, message) in [
+        (
+            "a..b?policy=all",
+            "--rule: pattern: `a..b` is not a pattern; allowed: tokens of a-z A-Z 0-9 _ - \
+            separated by dots, * for any one token, > for the rest at the end, such as book.> or \
+            trade.*",
+        ),
+        (
+            "a?policy=best",
+            "--rule: policy: `best` is not a policy; allowed: auto, all, latest, close, \
+            unsubscribe",
+        ),
+        ("a?polcy=all", "--rule: `polcy` is no part of a rule; allowed: policy, if it is meant"),
+        (
+            "a?x",
+            "--rule: `x` is no part of a rule; allowed: pattern, policy, max_age_ms, \
+            max_lag_bytes, interval_ms",
+        ),
+        (
+            "a?max_age_ms=9",
+            "--rule: max_age_ms: 9 is out of range; allowed: a whole number from 10 to 3600000 \
+            (milliseconds)",
+        ),
+        (
+            "a?max_lag_bytes=1MB",
+            "--rule: max_lag_bytes: `1MB` is not a size; allowed: 1KiB to 16GiB, in B, KiB, MiB \
+            or GiB",
+        ),
+        (
+            "a?interval_ms=50",
+            "--rule: interval_ms: `50` is not a sampling interval; allowed: 10, 100 or 1000 \
+            (milliseconds)",
+        ),
+        (
+            "a?interval_ms=100&policy=unsubscribe",
+            "--rule: interval_ms skips events, which policy unsubscribe does not; allowed: with \
+            policy auto or latest, or without a policy",
+        ),
+        (
+            "a?policy=all&policy=close",
+            "--rule: `policy` is there twice; allowed: each part of a rule once",
+        ),
+    ] {
+        assert_eq!(refusal(&rule_flags(&[rule])), message);
+    }
+    assert_eq!(
+        refusal(&rule_flags(&["a.*?policy=all", "b", "a.*"])),
+        "--rule: `a.*` has a rule already; allowed: one rule for each pattern"
+    );
+    let many: Vec<_> = (0..=limits::RULES_MAX).map(|at| format!("a{at}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let allowed = "at most 64; one pattern covers many channels";
+    assert_eq!(refusal(&rule_flags(&many)), format!("--rule: 65 rules; allowed: {allowed}"));
+}
+
+#[test]
+fn a_wrong_rule_of_the_file_names_its_line() {
+    let text = "[[source]]\nurl = 'stdin://'\n[[rule]]\npolicy = 'all'\n[[rule]]\n\
+        pattern = 'a b'\n[[rule]]\npattern = 'c'\nmax_age_ms = 5\n[[rule]]\npattern = 'd'\n\
+        policy = { a = 1 }\n";
+    let message = refusal(&file("f.toml", text));
+    let starts = [
+        "f.toml:3: rule: pattern is missing; allowed: the channels, such as book.> or trade.*",
+        "f.toml:6: rule.pattern: `a b` is not a pattern; allowed: ",
+        "f.toml:9: rule.max_age_ms: 5 is out of range; allowed: ",
+        "f.toml:12: rule.policy: a table is not one value; allowed: [[rule]] tables such as",
+    ];
+    let lines: Vec<_> = message.lines().collect();
+    assert_eq!(lines.len(), starts.len(), "{message}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{start} in {message}");
+    }
+    let message = refusal(&file("f.toml", "rule = 'a'\n[[source]]\nurl = 'stdin://'\n"));
+    assert!(message.starts_with("f.toml:1: rule: one table or value instead of a list"));
+    let message = refusal(&file("f.toml", "[[rules]]\npattern = 'a'\n"));
+    assert!(message.contains("f.toml:1: rules: no such setting; did you mean rule?"), "{message}");
+}
+
+#[test]
+fn a_connections_socket_and_rates_have_defaults_and_bounds() {
+    let settings = resolve(&with_source(Raw::default()), &machine(), None).unwrap().settings;
+    assert_eq!(settings.sockets.send_buffer_bytes, limits::SEND_BUFFER_BYTES);
+    assert_eq!(settings.sockets.unsent_bytes, limits::UNSENT_BYTES);
+    assert_eq!(settings.sockets.peer_timeout, Duration::from_millis(limits::PEER_TIMEOUT_MS));
+    assert_eq!(settings.retained_bytes, limits::RETAINED_BYTES);
+    assert_eq!((settings.command_rate, settings.command_burst), (20, 100));
+    assert!(!settings.tier_moves);
+    for (key, text, allowed) in [
+        ("retained_bytes", "0", "1MiB to 16GiB"),
+        ("command_rate", "0", "a whole number from 1 to 1000000"),
+        ("command_burst", "10", "a whole number from 12 to 1000000"),
+        ("unsent_bytes", "1KiB", "4KiB to 64MiB"),
+        ("peer_timeout", "500ms", "1s to 5m"),
+    ] {
+        let message = refusal(&flags(&[(key, text)], &["stdin://"], &[]));
+        assert!(message.contains(allowed), "{key}: {message}");
+    }
 }

@@ -1,19 +1,20 @@
 //! The flush: which bytes go to which connection next, and what follows from what the kernel took.
 //!
 //! A pass visits the in-sync members of every cohort with news, in rotating order, and sends all of
-//! them the same gather list; then each ready connection gets one send of its own. Not here: the
-//! sends themselves. Invariant: a frame that has begun is finished before anything else is sent,
-//! because its rest goes in front of what is owed.
+//! them the same gather list; then the same with what a tick took from the samplers; then each
+//! ready connection gets one send of its own. Not here: the sends themselves, and limits (`slow`).
+//! Invariant: a frame that has begun is finished before anything else is sent, because its rest
+//! goes in front of what is owed.
 
 use std::ops::Range;
 
-use crate::limits::{FLUSH_SENDS_MAX, GATHER_BYTES_MAX, GATHER_SLICES_MAX, WALK_ENTRIES_MAX};
+use crate::limits::{FLUSH_SENDS_MAX, GATHER_SLICES_MAX, READY_PER_PASS};
 use crate::protocol::ws::close::CloseReason;
 
 use super::super::Now;
 use super::super::cohorts::CohortId;
 use super::super::connection::{ConnectionId, Lane, Phase, find, find_mut};
-use super::super::log::Run;
+use super::super::retained::Piece;
 use super::Shard;
 
 /// A piece of one send.
@@ -21,8 +22,8 @@ use super::Shard;
 pub enum Slice {
     /// All that the connection is owed.
     Owed(ConnectionId),
-    /// A part of the log, shared by every connection that is sent it.
-    Log(Run),
+    /// Frames, shared by every connection that is sent them.
+    Frames(Piece),
 }
 
 /// One send to one connection.
@@ -36,9 +37,7 @@ pub struct Send {
     pub bytes: usize,
     /// Events in all.
     events: u64,
-    /// Where the cursor is while nothing was taken.
-    start: u64,
-    /// Where the cursor is when all was taken.
+    /// Number behind the last entry that it brings, or that was looked at.
     end: u64,
 }
 
@@ -63,6 +62,15 @@ pub enum Outcome {
 /// How far the current pass has come.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
+    /// Begun and not ended.
+    is_active: bool,
+    /// The gather lists hold what a tick took from the samplers.
+    pub(super) is_sampling: bool,
+    /// Cohorts of which something that was due is forgotten.
+    holed: Vec<CohortId>,
+    /// Cohorts whose members have all been visited; their gather lists go when the outcomes of the
+    /// last sends are known.
+    visited: Vec<CohortId>,
     cohorts: Vec<CohortId>,
     cohort_at: usize,
     chunk_at: usize,
@@ -71,8 +79,10 @@ pub(super) struct Pass {
     visit_at: usize,
     /// Ready connections that this pass still looks at.
     ready_left: usize,
+    /// A visit had to look through the whole log; the next one waits for the next pass.
+    pub(super) is_laden: bool,
     /// Passes begun; turns the order, so that nobody is always last.
-    turn: usize,
+    pub(super) turn: u64,
     /// `ts_in` of the oldest event of this pass.
     ts_in: Option<u64>,
     /// Sends with events that were taken in full.
@@ -80,8 +90,13 @@ pub(super) struct Pass {
 }
 
 impl Pass {
+    /// Which of `len` comes first in this pass.
+    fn start(&self, len: usize) -> usize {
+        usize::try_from(self.turn % len as u64).expect("below a length")
+    }
+
     pub(super) const fn is_over(&self) -> bool {
-        self.cohort_at == self.cohorts.len() && self.ready_left == 0
+        !self.is_active
     }
 }
 
@@ -94,11 +109,13 @@ impl Shard {
         pass.turn = pass.turn.wrapping_add(1);
         let len = pass.cohorts.len();
         if len > 1 {
-            pass.cohorts.rotate_left(pass.turn % len);
+            let start = pass.start(len);
+            pass.cohorts.rotate_left(start);
         }
+        (pass.is_active, pass.is_sampling, pass.is_laden) = (true, false, false);
         (pass.cohort_at, pass.chunk_at, pass.visit_at) = (0, 0, 0);
         pass.visits.clear();
-        pass.ready_left = self.ready.len();
+        pass.ready_left = self.ready.len().min(READY_PER_PASS);
         (pass.ts_in, pass.sends) = (None, 0);
     }
 
@@ -106,12 +123,30 @@ impl Shard {
     pub fn next_sends(&mut self, plan: &mut Plan) {
         plan.sends.clear();
         plan.slices.clear();
-        while plan.sends.len() < FLUSH_SENDS_MAX && self.plan_in_sync(plan) {}
+        self.clear_visited();
+        loop {
+            while plan.sends.len() < FLUSH_SENDS_MAX && self.plan_in_sync(plan) {}
+            if !plan.sends.is_empty() {
+                // The ready ones wait for the outcomes, because those may make others ready.
+                return;
+            }
+            if self.pass.is_sampling {
+                break;
+            }
+            self.begin_sampling();
+        }
+        self.clear_visited();
         while plan.sends.len() < FLUSH_SENDS_MAX && self.pass.ready_left > 0 {
             self.pass.ready_left -= 1;
             if let Some(id) = self.ready.pop_front() {
                 self.plan_ready(id, plan);
             }
+            if std::mem::take(&mut self.pass.is_laden) {
+                self.pass.ready_left = 0;
+            }
+        }
+        if plan.sends.is_empty() {
+            (self.pass.is_active, self.pass.is_sampling) = (false, false);
         }
     }
 
@@ -128,7 +163,8 @@ impl Shard {
     #[must_use]
     pub fn slice(&self, slice: Slice) -> &[u8] {
         match slice {
-            Slice::Log(run) => self.log.bytes(run),
+            Slice::Frames(Piece::Log(run)) => self.log.bytes(run),
+            Slice::Frames(Piece::Kept { number, .. }) => self.retained.frame(number),
             Slice::Owed(id) => self.connection(id).map_or(&[], |c| c.owed.bytes()),
         }
     }
@@ -136,7 +172,9 @@ impl Shard {
     /// Takes what became of a planned send. True when the socket is full: the shell then waits
     /// until it is writable, and goes on with [`Self::next_write`].
     pub fn handle_sent(&mut self, send: &Send, outcome: Outcome, now: Now) -> bool {
-        let Some(connection) = self.connection_mut(send.connection) else { return false };
+        let Some(connection) = find_mut(&mut self.connections, send.connection) else {
+            return false;
+        };
         let Outcome::Took(bytes) = outcome else {
             self.finish(send.connection, CloseReason::PeerReset);
             return false;
@@ -145,36 +183,38 @@ impl Shard {
             self.handle_partial(send, bytes, now);
             return self.connection(send.connection).is_some();
         }
+        if !matches!(connection.lane, Lane::InSync(_)) {
+            self.advance(send.connection, bytes, send.end, now);
+            self.pass.sends += u64::from(send.events > 0);
+            self.settle(send.connection);
+            return false;
+        }
         connection.sent_ns = now.monotonic_ns;
-        let owed = connection.owed.bytes().len();
-        connection.owed.consume(owed);
-        connection.taken = connection.taken.wrapping_add(send.events);
-        let in_sync = matches!(connection.lane, Lane::InSync(_));
-        if in_sync {
+        if self.pass.is_sampling {
+            connection.sampled = (self.pass.turn, send.end);
+        } else {
             connection.cursor = send.end;
+            self.pass.sends += 1;
         }
         self.count_send(bytes, send.events);
-        self.pass.sends += u64::from(send.events > 0);
-        if !in_sync {
-            self.move_to(send.connection, send.end);
-            self.settle(send.connection);
-        }
         false
     }
 
     /// The next bytes that a full socket shall get once it is writable: what is owed, or the next
     /// run of the log; nothing when there is neither.
     pub fn next_write(&mut self, id: ConnectionId) -> Option<&[u8]> {
-        self.receipt_overwritten(id);
+        self.keep_up(id);
         let connection = self.connection(id)?;
         if !connection.owed.is_empty() {
-            return Some(connection.owed.bytes());
+            return Some(self.slice(Slice::Owed(id)));
+        }
+        if connection.phase != Phase::Open {
+            return None;
         }
         let mut next = None;
-        if connection.phase == Phase::Open {
-            self.walk(id, 1, |run| next = Some(run));
-        }
-        next.map(|run| self.log.bytes(run))
+        let (view, lag) = self.lagging(id)?;
+        view.walk(lag, 1, |piece| next = Some(piece));
+        next.map(|piece| self.slice(Slice::Frames(piece)))
     }
 
     /// Takes what a writable socket accepted of [`Self::next_write`]; the connection goes on in the
@@ -183,10 +223,20 @@ impl Shard {
         match outcome {
             Outcome::Failed => self.finish(id, CloseReason::PeerReset),
             Outcome::Took(bytes) => {
-                self.advance(id, bytes, now);
+                let end = self.write_end(id);
+                self.advance(id, bytes, end, now);
                 self.handle_writable(id);
             }
         }
+    }
+
+    /// Number behind the last entry that [`Self::next_write`] has looked at; 0 when what is owed
+    /// comes first.
+    fn write_end(&mut self, id: ConnectionId) -> u64 {
+        if self.connection(id).is_none_or(|connection| !connection.owed.is_empty()) {
+            return 0;
+        }
+        self.lagging(id).map_or(0, |(view, lag)| view.walk(lag, 1, |_| {}).end)
     }
 
     /// A full socket is writable again.
@@ -211,21 +261,26 @@ impl Shard {
         let chunks = gather.chunks();
         if pass.chunk_at == 0 && pass.visit_at == 0 {
             let members = &self.cohorts.cohort(id).members;
-            let start = if members.is_empty() { 0 } else { pass.turn % members.len() };
+            let start = if members.is_empty() { 0 } else { pass.start(members.len()) };
             pass.visits.clear();
             pass.visits.extend_from_slice(&members[start..]);
             pass.visits.extend_from_slice(&members[..start]);
-            let oldest = pass.ts_in.map_or(chunks[0].ts_in, |ts_in| ts_in.min(chunks[0].ts_in));
-            pass.ts_in = Some(oldest);
+            // A sample is as old as its interval by intent; that is no latency of the flush.
+            if !pass.is_sampling {
+                let oldest = pass.ts_in.map_or(chunks[0].ts_in, |ts_in| ts_in.min(chunks[0].ts_in));
+                pass.ts_in = Some(oldest);
+            }
         }
         let chunk = &chunks[pass.chunk_at];
-        let slices = plan.slices.len()..plan.slices.len() + chunk.runs.len();
-        plan.slices.extend(gather.runs(chunk).iter().copied().map(Slice::Log));
+        let slices = plan.slices.len()..plan.slices.len() + chunk.pieces.len();
+        plan.slices.extend(gather.pieces(chunk).iter().copied().map(Slice::Frames));
         while plan.sends.len() < FLUSH_SENDS_MAX && pass.visit_at < pass.visits.len() {
             let connection = pass.visits[pass.visit_at];
             pass.visit_at += 1;
+            let sampling = pass.is_sampling;
             let in_sync = find(&self.connections, connection).is_some_and(|c| {
-                c.cohort == id && c.cursor <= chunk.first && matches!(c.lane, Lane::InSync(_))
+                let position = if sampling { c.sampled_to(pass.turn) } else { c.cursor };
+                c.cohort == id && position <= chunk.first && matches!(c.lane, Lane::InSync(_))
             });
             if in_sync {
                 plan.sends.push(Send {
@@ -233,7 +288,6 @@ impl Shard {
                     slices: slices.clone(),
                     bytes: chunk.bytes,
                     events: chunk.events,
-                    start: chunk.first,
                     end: chunk.end,
                 });
             }
@@ -249,8 +303,45 @@ impl Shard {
         }
         pass.chunk_at = 0;
         pass.cohort_at += 1;
-        self.cohorts.clear_gather(id);
+        pass.visited.push(id);
         true
+    }
+
+    fn clear_visited(&mut self) {
+        while let Some(id) = self.pass.visited.pop() {
+            self.cohorts.clear_gather(id);
+        }
+    }
+
+    /// Ends the intervals that are due: what their samplers hold becomes gather lists.
+    fn begin_sampling(&mut self) {
+        self.clear_visited();
+        self.pass.is_sampling = true;
+        let ticking = std::mem::take(&mut self.ticks_due);
+        if ticking.is_empty() {
+            return;
+        }
+        let pass = &mut self.pass;
+        let store = (&self.log, &self.retained, &self.slots);
+        self.cohorts.tick(&ticking, store, &mut pass.cohorts, &mut pass.holed);
+        (pass.cohort_at, pass.chunk_at, pass.visit_at) = (0, 0, 0);
+        // Those who came within an interval have no right to the first part of it.
+        for at in 0..self.pass.cohorts.len() {
+            let id = self.pass.cohorts[at];
+            for member in std::mem::take(&mut self.cohorts.cohort_mut(id).joined) {
+                if self.connection(member).is_some_and(|connection| connection.cohort == id) {
+                    self.make_ready(member);
+                }
+            }
+        }
+        // Each member walks by itself and is told what is missing.
+        while let Some(id) = self.pass.holed.pop() {
+            while let Some(&member) = self.cohorts.cohort(id).members.last() {
+                self.make_ready(member);
+            }
+            self.cohorts.clear_gather(id);
+        }
+        self.pass.ready_left = self.ready.len().min(READY_PER_PASS);
     }
 
     /// Plans the one send of a connection that is owed something or lags.
@@ -258,24 +349,21 @@ impl Shard {
         if self.connection(id).is_none_or(|connection| connection.lane != Lane::Ready) {
             return;
         }
-        self.receipt_overwritten(id);
+        self.keep_up(id);
         let Some(connection) = self.connection(id) else { return };
-        let owed = connection.owed.bytes().len();
+        let (owed, phase) = (connection.owed.bytes().len(), connection.phase);
         let start = plan.slices.len();
-        let mut send = Send {
-            connection: id,
-            slices: start..start,
-            bytes: owed,
-            events: 0,
-            start: connection.cursor,
-            end: connection.cursor,
-        };
+        let mut send =
+            Send { connection: id, slices: start..start, bytes: owed, events: 0, end: 0 };
         if owed > 0 {
             plan.slices.push(Slice::Owed(id));
         }
-        if connection.phase == Phase::Open {
+        if phase == Phase::Open
+            && let Some((view, lag)) = self.lagging(id)
+        {
             let slices = &mut plan.slices;
-            let walked = self.walk(id, GATHER_SLICES_MAX, |run| slices.push(Slice::Log(run)));
+            let walked =
+                view.walk(lag, GATHER_SLICES_MAX, |piece| slices.push(Slice::Frames(piece)));
             send.bytes += walked.bytes;
             send.events = walked.events;
             send.end = walked.end;
@@ -283,83 +371,45 @@ impl Shard {
         send.slices.end = plan.slices.len();
         if send.bytes > 0 {
             plan.sends.push(send);
-        } else {
-            self.move_to(id, send.end);
-            self.settle(id);
+            return;
         }
-    }
-
-    /// Collects what a lagging connection wants next, within the bounds of one send.
-    fn walk(&self, id: ConnectionId, runs_max: usize, mut each: impl FnMut(Run)) -> Walked {
-        let connection = self.connection(id).expect("the caller has just seen it");
-        let cohort = self.cohorts.cohort(connection.cohort);
-        let stop = self.log.head().min(connection.cursor + WALK_ENTRIES_MAX as u64);
-        let mut walked = Walked { bytes: 0, events: 0, end: connection.cursor };
-        let (mut run, mut runs): (Option<Run>, usize) = (None, 0);
-        while walked.end < stop {
-            let entry = self.log.entry(walked.end);
-            if cohort.wants(entry.channel) {
-                let len = entry.len as usize;
-                if walked.events > 0 && walked.bytes + len > GATHER_BYTES_MAX {
-                    break;
-                }
-                if !run.as_mut().is_some_and(|run| run.extend(entry)) {
-                    if runs == runs_max {
-                        break;
-                    }
-                    if let Some(finished) = run.replace(Run::from(entry)) {
-                        each(finished);
-                    }
-                    runs += 1;
-                }
-                walked.bytes += len;
-                walked.events += 1;
-            }
-            walked.end += 1;
+        if let Some((view, lag)) = self.lagging(id) {
+            view.move_to(lag, send.end);
         }
-        if let Some(run) = run {
-            each(run);
-        }
-        walked
+        self.settle(id);
     }
 
     /// A socket took less than was planned: the connection leaves the pass until it is writable.
     fn handle_partial(&mut self, send: &Send, bytes: usize, now: Now) {
         let id = send.connection;
         self.leave_members(id);
-        self.move_to(id, send.start);
-        self.advance(id, bytes, now);
+        self.advance(id, bytes, send.end, now);
         let Some(connection) = self.connection_mut(id) else { return };
         connection.lane = Lane::Blocked;
+        if let Some(lag) = &mut connection.lag {
+            lag.behind = true;
+        }
         self.counters().blocked.add(1);
     }
 
-    /// Moves a connection over `bytes` that its socket took: first what is owed, then wanted
-    /// frames; the rest of a frame that was cut becomes owed.
-    fn advance(&mut self, id: ConnectionId, bytes: usize, now: Now) {
+    /// Moves a connection that is not in sync over `bytes` that its socket took, first what is
+    /// owed, then frames; and if those were all, up to entry `end`. The rest of a frame that was
+    /// cut becomes owed.
+    fn advance(&mut self, id: ConnectionId, bytes: usize, end: u64, now: Now) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let mut left = bytes - connection.owed.consume(bytes);
-        let cohort = self.cohorts.cohort(connection.cohort);
-        let mut events = 0;
-        while left > 0 {
-            let entry = self.log.entry(connection.cursor);
-            connection.cursor += 1;
-            if !cohort.wants(entry.channel) {
-                continue;
-            }
-            events += 1;
-            let frame = self.log.bytes(Run::from(entry));
-            if left < frame.len() {
-                connection.owed.owe_rest(&frame[left..]);
-            }
-            left = left.saturating_sub(frame.len());
-        }
-        connection.taken = connection.taken.wrapping_add(events);
-        if events > 0 {
-            connection.seq_passed = self.log.seq_before(connection.cursor);
-        }
         if bytes > 0 {
             connection.sent_ns = now.monotonic_ns;
+        }
+        let left = bytes - connection.owed.consume(bytes);
+        let mut events = 0;
+        if connection.phase == Phase::Open
+            && let Some((view, lag)) = self.lagging(id)
+        {
+            let taken = view.advance(lag, left, end);
+            events = taken.events;
+            if let (Some(rest), Some(connection)) = (taken.rest, self.connection_mut(id)) {
+                connection.owed.owe_rest(&rest);
+            }
         }
         self.count_send(bytes, events);
     }
@@ -371,21 +421,8 @@ impl Shard {
         counters.deliveries.add(events);
     }
 
-    /// Puts the cursor of a connection that is not in sync at `cursor`.
-    pub(super) fn move_to(&mut self, id: ConnectionId, cursor: u64) {
-        // A closing connection stays where it is, and the log may have gone on without it.
-        if self.connection(id).is_none_or(|connection| connection.cursor == cursor) {
-            return;
-        }
-        let seq_passed = self.log.seq_before(cursor);
-        if let Some(connection) = self.connection_mut(id) {
-            (connection.cursor, connection.seq_passed) = (cursor, seq_passed);
-        }
-    }
-
     /// Finds a ready connection's lane after its send: in sync, ready again, or done with closing.
     fn settle(&mut self, id: ConnectionId) {
-        let head = self.log.head();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         debug_assert_eq!(connection.lane, Lane::Ready, "only ready connections are settled");
         if !connection.owed.is_empty() {
@@ -395,22 +432,28 @@ impl Shard {
         match connection.phase {
             Phase::Closing { reason, peer_closed: true, .. } => self.finish(id, reason),
             Phase::Closing { .. } => connection.lane = Lane::Silent,
-            Phase::Open if connection.cursor < head => self.ready.push_back(id),
             Phase::Open => {
-                let cohort = self.cohorts.cohort_mut(connection.cohort);
-                debug_assert_eq!(connection.taken, cohort.wanted, "nothing is lost silently");
-                let place = u32::try_from(cohort.members.len()).expect("ids are 32 bits");
-                connection.lane = Lane::InSync(place);
-                cohort.members.push(id);
+                let lags = self.lagging(id).is_some_and(|(view, lag)| view.start(lag).is_some());
+                if lags || self.begin_next(id) {
+                    self.ready.push_back(id);
+                } else {
+                    self.join_members(id);
+                }
             }
         }
     }
-}
 
-/// What a walk found.
-#[derive(Debug, Clone, Copy)]
-struct Walked {
-    bytes: usize,
-    events: u64,
-    end: u64,
+    fn join_members(&mut self, id: ConnectionId) {
+        let head = self.log.head();
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let cohort = self.cohorts.cohort_mut(connection.cohort);
+        let place = u32::try_from(cohort.members.len()).expect("ids are 32 bits");
+        cohort.members.push(id);
+        if cohort.is_within_interval(connection.joined_at) {
+            cohort.joined.push(id);
+        }
+        connection.lane = Lane::InSync(place);
+        connection.cursor = head;
+        connection.lag = None;
+    }
 }

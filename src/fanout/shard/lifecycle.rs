@@ -4,8 +4,8 @@
 //! clients say (`session`), and bytes on their way (`flush`). Invariant: a member list holds
 //! exactly the connections whose lane says so.
 
-use crate::limits::{CLOSE_MS, OWED_BYTES_MAX, RECEIPT_CHANNELS_MAX};
-use crate::protocol::reply::{self, Cause, Gap, Welcome};
+use crate::limits::{CLOSE_MS, OWED_BYTES_MAX};
+use crate::protocol::reply::{self, Welcome};
 use crate::protocol::ws::close::{self, CloseReason};
 use crate::protocol::ws::frame::{self, Opcode};
 use crate::protocol::ws::reader::{Reader, Role};
@@ -13,6 +13,7 @@ use crate::protocol::ws::reader::{Reader, Role};
 use super::super::Now;
 use super::super::cohorts::COHORT_EMPTY;
 use super::super::connection::{Connection, ConnectionId, Lane, Owed, Phase, find_mut};
+use super::super::lag::{Lag, View};
 use super::Shard;
 
 impl Shard {
@@ -20,15 +21,18 @@ impl Shard {
     pub fn handle_open(&mut self, now: Now) -> ConnectionId {
         let generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
-        let cohort = self.cohorts.cohort_mut(COHORT_EMPTY);
-        cohort.add_holder();
+        self.cohorts.cohort_mut(COHORT_EMPTY).add_holder();
         let index = self.connections.insert(Connection {
             cursor: self.log.head(),
-            taken: cohort.wanted,
-            seq_passed: self.log.seq_last(),
+            sampled: (0, 0),
+            joined_at: 0,
+            lag: Some(Box::default()),
             sent_ns: now.monotonic_ns,
             cohort: COHORT_EMPTY,
             lane: Lane::Ready,
+            tier: None,
+            looks: 0,
+            messages_ns: 0,
             generation,
             phase: Phase::Open,
             owed: Owed::default(),
@@ -52,6 +56,8 @@ impl Shard {
                     heartbeat_ms: settings.heartbeat_ns / 1_000_000,
                     message_bytes_max: settings.message_bytes_max,
                     subscriptions_max: settings.subscriptions_max,
+                    command_rate: settings.command_rate,
+                    command_burst: settings.command_burst,
                 },
             );
         });
@@ -141,9 +147,12 @@ impl Shard {
         self.owe_text(id, text);
     }
 
-    /// Owes a connection the message in `text`, which is the shard's buffer for it.
-    fn owe_text(&mut self, id: ConnectionId, text: Vec<u8>) {
-        self.owe(id, |out| frame::write_frame(out, Opcode::Text, &text));
+    /// Owes a connection the message in `text`, which is the shard's buffer for it. Nothing follows
+    /// a close frame.
+    pub(super) fn owe_text(&mut self, id: ConnectionId, text: Vec<u8>) {
+        if self.connection(id).is_some_and(|connection| !connection.is_closing()) {
+            self.owe(id, |out| frame::write_frame(out, Opcode::Text, &text));
+        }
         self.text = text;
     }
 
@@ -173,18 +182,25 @@ impl Shard {
         }
     }
 
-    /// Takes an in-sync connection out of its cohort's member list, its cursor where the shared
+    /// Takes an in-sync connection out of its cohort's member list, its places where the shared
     /// gather list begins for it; false when it was not in sync.
     pub(super) fn leave_members(&mut self, id: ConnectionId) -> bool {
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let Lane::InSync(place) = connection.lane else { return false };
-        let cohort = self.cohorts.cohort_mut(connection.cohort);
-        connection.cursor = match cohort.gather.chunks().first() {
-            None => self.log.head(),
-            Some(chunk) => connection.cursor.max(chunk.first),
+        let head = self.log.head();
+        let cohort = self.cohorts.cohort(connection.cohort);
+        let cursor = match cohort.gather.chunks().first() {
+            Some(chunk) if !self.pass.is_sampling => connection.cursor.max(chunk.first),
+            _ => head,
         };
-        connection.seq_passed = self.log.seq_before(connection.cursor);
+        let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+        connection.lag = Some(Box::new(view.lag(
+            cursor,
+            connection.sampled_to(self.pass.turn),
+            connection.joined_at,
+        )));
         connection.lane = Lane::Ready;
+        let cohort = self.cohorts.cohort_mut(connection.cohort);
         cohort.members.swap_remove(place as usize);
         if let Some(moved) = cohort.members.get(place as usize) {
             self.connections[moved.index as usize].lane = Lane::InSync(place);
@@ -192,55 +208,14 @@ impl Shard {
         true
     }
 
-    /// When the log has overwritten what a lagging connection was to get next: a receipt for all
-    /// that it missed, and on at the head.
-    pub(super) fn receipt_overwritten(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connection(id) else { return };
-        if connection.cursor >= self.log.tail() || connection.phase != Phase::Open {
-            return;
-        }
-        debug_assert!(!matches!(connection.lane, Lane::InSync(_)), "its cursor would be stale");
+    /// What a connection that is not in sync is still to get.
+    pub(super) fn lagging(&mut self, id: ConnectionId) -> Option<(View<'_>, &mut Lag)> {
+        let connection = find_mut(&mut self.connections, id)?;
         let cohort = self.cohorts.cohort(connection.cohort);
-        let (missed, taken) = (cohort.wanted.wrapping_sub(connection.taken), cohort.wanted);
-        let passed = connection.seq_passed;
-        if missed > 0 {
-            self.write_gap(id, passed, missed);
-            let counters = self.counters();
-            counters.gaps.add(1);
-            counters.missed.add(missed);
-        }
-        self.move_to(id, self.log.head());
-        let connection = self.connection_mut(id).expect("it was there a moment ago");
-        connection.taken = taken;
-    }
-
-    fn write_gap(&mut self, id: ConnectionId, passed: u64, missed: u64) {
-        let connection = self.connection(id).expect("the caller has just seen it");
-        let cohort = self.cohorts.cohort(connection.cohort);
-        let mut names: Vec<_> = (cohort.channels())
-            .map(|channel| self.channels.channel(channel))
-            .filter(|channel| channel.seq_last > passed)
-            .map(|channel| &*channel.name)
-            .take(RECEIPT_CHANNELS_MAX + 1)
-            .collect();
-        if names.len() > RECEIPT_CHANNELS_MAX {
-            names = cohort.set.iter().map(|s| s.pattern.as_str()).collect();
-        }
-        names.sort_unstable();
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        reply::gap(
-            &mut text,
-            &Gap {
-                channels: &names,
-                from: passed + 1,
-                to: self.log.seq_last(),
-                missed,
-                cause: Cause::Slow,
-                recover: "none",
-            },
-        );
-        self.owe_text(id, text);
+        let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+        let lag = connection.lag.as_deref_mut()?;
+        view.complete(lag);
+        Some((view, lag))
     }
 
     /// Removes a connection; the shell learns of it by [`Self::next_closed`].
@@ -251,6 +226,9 @@ impl Shard {
         }
         let connection = self.connections.remove(id.index as usize);
         self.cohorts.release(connection.cohort);
+        if let Some(next) = connection.lag.and_then(|lag| lag.next) {
+            self.cohorts.release(next.cohort);
+        }
         self.closed.push_back((id, reason));
         let counters = self.counters();
         if connection.lane == Lane::Blocked {

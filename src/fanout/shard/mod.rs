@@ -24,12 +24,15 @@
 //!
 //! One that has sent its close frame is `Silent`, until the peer's comes or the sweep ends it.
 //!
-//! Not here: sockets and clocks. Invariant: every event at or below a connection's cursor was sent
-//! to it, or is covered by a loss receipt, or was not wanted.
+//! Not here: sockets and clocks. Invariant: every event that a connection subscribed to is still to
+//! be sent to it, or was sent, or was superseded on terms that conflate, or is covered by a loss
+//! receipt.
 
 mod flush;
 mod lifecycle;
 mod session;
+mod slow;
+mod subscriptions;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -39,15 +42,20 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::handoff::batch::Batch;
+use crate::handoff::batch::{Batch, Sequenced};
 use crate::protocol::data;
+use crate::protocol::terms::{Interval, Rules};
 use crate::protocol::ws::close::CloseReason;
 use crate::telemetry::{ShardCounters, Telemetry};
 
+use super::Now;
 use super::channels::Channels;
 use super::cohorts::Cohorts;
 use super::connection::{Connection, ConnectionId, find, find_mut};
-use super::log::FrameLog;
+use super::lag::View;
+use super::log::{Entry, FrameLog};
+use super::retained::Retained;
+use super::slots::Slots;
 
 use flush::Pass;
 pub use flush::{Outcome, Plan, Send, Slice};
@@ -69,6 +77,16 @@ pub struct ShardSettings {
     pub message_bytes_max: usize,
     /// Quiet time before a heartbeat, nanoseconds.
     pub heartbeat_ns: u64,
+    /// Bytes of frames that are kept beside the log.
+    pub retained_bytes: usize,
+    /// The operator's rules for channels.
+    pub rules: Arc<Rules>,
+    /// Messages of one client in a second.
+    pub command_rate: u32,
+    /// Messages of one client at once.
+    pub command_burst: u32,
+    /// Whether clients that are behind are moved to slower tiers.
+    pub tier_moves: bool,
 }
 
 /// One core's log, connections and subscriptions.
@@ -76,6 +94,9 @@ pub struct ShardSettings {
 pub struct Shard {
     settings: ShardSettings,
     log: FrameLog,
+    /// What has left the log and still counts.
+    retained: Retained,
+    slots: Slots,
     channels: Channels,
     cohorts: Cohorts,
     connections: Slab<Connection>,
@@ -85,6 +106,12 @@ pub struct Shard {
     ready: VecDeque<ConnectionId>,
     closed: VecDeque<(ConnectionId, CloseReason)>,
     pass: Pass,
+    /// Time of the latest batch or tick, nanoseconds of the monotonic clock.
+    now_ns: u64,
+    /// Time of the latest tick, nanoseconds of the monotonic clock.
+    ticked_ns: u64,
+    /// Intervals that have ended and whose samples are not sent yet.
+    ticks_due: Vec<Interval>,
     /// Place in the connection table where the sweep goes on.
     sweep_at: usize,
     /// Text of the control message being built.
@@ -101,14 +128,19 @@ impl Shard {
     pub fn new(settings: ShardSettings, telemetry: Arc<Telemetry>, number: usize) -> Self {
         Self {
             log: FrameLog::new(settings.log_bytes),
-            settings,
+            retained: Retained::new(settings.retained_bytes),
+            slots: Slots::default(),
             channels: Channels::default(),
-            cohorts: Cohorts::default(),
+            cohorts: Cohorts::new(Arc::clone(&settings.rules)),
+            settings,
             connections: Slab::new(),
             generation: 0,
             ready: VecDeque::new(),
             closed: VecDeque::new(),
             pass: Pass::default(),
+            now_ns: 0,
+            ticked_ns: 0,
+            ticks_due: Vec::new(),
             sweep_at: 0,
             text: Vec::new(),
             scratch: Vec::new(),
@@ -119,40 +151,62 @@ impl Shard {
 
     /// Encodes each event of a batch once, appends it to the log, and notes it in the gather list
     /// of every cohort that wants it. Not during a pass. Returns the bytes that the log grew by.
-    pub fn handle_batch(&mut self, batch: &Batch) -> usize {
+    pub fn handle_batch(&mut self, batch: &Batch, now: Now) -> usize {
         debug_assert!(self.pass.is_over(), "no append during a pass");
+        self.now_ns = now.monotonic_ns;
         self.cohorts.reap(&mut self.channels);
         for name in &batch.channels {
             let id = self.channels.add_channel(Arc::clone(name));
-            self.cohorts.handle_channel(id, &mut self.channels);
+            self.cohorts.handle_channel(id, &mut self.channels, (&self.log).into());
         }
         for slot in &batch.slots {
-            self.channels.add_key(&slot.key);
+            self.slots.add(slot.key.is_some());
+            self.channels.add_key(slot.key.as_deref());
         }
-        let mut appended = 0;
-        for event in &batch.events {
-            let channel = self.channels.channel(event.channel);
-            let frame = data::frame(
-                &channel.prefix,
-                self.channels.key_json(event.slot),
-                event.kind,
-                event.seq,
-                event.prev,
-                event.ts,
-                event.ts_in,
-                batch.data(event),
-            );
-            frame.write(self.log.append(event.seq, event.channel, frame.len()));
-            appended += frame.len();
-            let number = self.log.head() - 1;
-            let entry = *self.log.entry(number);
-            self.cohorts.handle_entry(number, &entry, event.ts_in, &channel.interests);
-            self.channels.channel_mut(event.channel).seq_last = event.seq;
-        }
+        let appended = batch.events.iter().map(|event| self.append(batch, event)).sum();
         let counters = self.counters();
         counters.events.add(batch.events.len() as u64);
         counters.head_seq.set(self.log.seq_last());
+        counters.retained_bytes.set(self.retained.bytes() as u64);
         appended
+    }
+
+    /// Encodes and appends one event; returns the bytes of its frame.
+    fn append(&mut self, batch: &Batch, event: &Sequenced) -> usize {
+        let is_keyed = self.slots.slot(event.slot).is_keyed;
+        self.channels.channel_mut(event.channel).seq_last[usize::from(is_keyed)] = event.seq;
+        let channel = self.channels.channel(event.channel);
+        let frame = data::frame(
+            &channel.prefix,
+            self.channels.key_json(event.slot),
+            event.kind,
+            event.seq,
+            event.prev,
+            event.ts,
+            event.ts_in,
+            batch.data(event),
+        );
+        let len = frame.len();
+        let entry = Entry {
+            seq: event.seq,
+            position: 0,
+            len: u32::try_from(len).expect("limits keep frames far below 4 GiB"),
+            channel: event.channel,
+            slot: event.slot,
+            time_ms: milliseconds(self.now_ns),
+        };
+        let number = self.log.head();
+        let replaces = self.slots.handle_entry(event.slot, number, event.kind);
+        if replaces {
+            self.retained.release(event.slot, &mut self.slots);
+        }
+        let (retained, slots) = (&mut self.retained, &mut self.slots);
+        frame.write(self.log.append(entry, |number, entry, bytes| {
+            retained.handle_leaving(number, entry, bytes, slots);
+        }));
+        let entry = *self.log.entry(number);
+        self.cohorts.handle_entry(number, &entry, event.ts_in, &channel.interests, &self.slots);
+        len
     }
 
     /// Connections that are open or closing.
@@ -170,7 +224,7 @@ impl Shard {
     /// True when a pass would find something to send.
     #[must_use]
     pub fn is_pass_due(&self) -> bool {
-        !self.ready.is_empty() || self.cohorts.is_dirty()
+        !self.ready.is_empty() || self.cohorts.is_dirty() || !self.ticks_due.is_empty()
     }
 
     /// The connection `id`, unless it is gone.
@@ -191,7 +245,14 @@ impl Shard {
     pub fn check_invariants(&self) {
         for (index, connection) in &self.connections {
             let cohort = self.cohorts.cohort(connection.cohort);
-            super::connection::check(index, connection, cohort, &self.log);
+            let view =
+                View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+            super::connection::check(index, connection, &view);
         }
     }
+}
+
+/// Milliseconds of a time in nanoseconds, modulo 2³², as log entries have them.
+fn milliseconds(nanoseconds: u64) -> u32 {
+    u32::try_from(nanoseconds / 1_000_000 % (1 << 32)).expect("the remainder fits")
 }

@@ -4,36 +4,26 @@
 //! nothing. Not here: the texts of commands and replies (`protocol`). Invariant: the answer to a
 //! subscription is queued before the first event of it, and its `seq` says where that begins.
 
-use std::rc::Rc;
-
-use crate::limits::{READ_BYTES, READ_BYTES_LAGGING, WALK_ENTRIES_MAX};
-use crate::protocol::channel::Pattern;
-use crate::protocol::command::{self, Command, ErrorCode, Refusal, Request};
-use crate::protocol::policy::Policy;
-use crate::protocol::reply::{self, ChannelResult, Effective};
+use crate::limits::{COMMAND_CHANNELS, READ_BYTES, READ_BYTES_LAGGING, WALK_ENTRIES_MAX};
+use crate::protocol::command::{self, Command, Refusal, Request};
+use crate::protocol::reply;
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{self, Opcode};
 use crate::protocol::ws::reader::{Message, Reader, Role};
 
 use super::super::Now;
-use super::super::cohorts::Subscription;
-use super::super::connection::{Connection, ConnectionId, Lane, Phase, find_mut};
+use super::super::connection::{ConnectionId, Phase};
 use super::Shard;
 
 impl Shard {
     /// How many bytes may be read from a client before other clients have their turn.
     #[must_use]
     pub fn read_bytes_max(&self, id: ConnectionId) -> usize {
-        let ahead = |connection: &Connection| self.log.head() - connection.cursor;
-        match self.connection(id) {
-            Some(connection)
-                if !matches!(connection.lane, Lane::InSync(_))
-                    && ahead(connection) > WALK_ENTRIES_MAX as u64 =>
-            {
-                READ_BYTES_LAGGING
-            }
-            _ => READ_BYTES,
-        }
+        let lag = self.connection(id).and_then(|connection| connection.lag.as_ref());
+        let from = lag.and_then(|lag| lag.places.iter().map(|place| place.from).min());
+        let head = self.log.head();
+        let ahead = head.saturating_sub(from.unwrap_or(head));
+        if ahead > WALK_ENTRIES_MAX as u64 { READ_BYTES_LAGGING } else { READ_BYTES }
     }
 
     /// Bytes from a client; they are unmasked in place.
@@ -80,155 +70,83 @@ impl Shard {
             }
             return;
         }
-        match message {
-            Message::Text(text) => self.handle_command(id, text, now),
-            Message::Binary(_) => {
-                let refusal = Refusal::message_not_text();
+        if let Message::Close { code, .. } = message {
+            return self.handle_peer_close(id, *code, now);
+        }
+        let refusal = self.charge(id, 1, now);
+        if self.connection(id).is_none_or(|connection| connection.is_closing()) {
+            return;
+        }
+        match (message, refusal) {
+            (Message::Text(text), refusal) => self.handle_command(id, text, refusal, now),
+            (Message::Binary(_), refusal) => {
+                let refusal = refusal.unwrap_or_else(Refusal::message_not_text);
                 self.say(id, |out| reply::refused(out, &refusal, now.unix_ns, now.unix_ns));
             }
-            Message::Ping(payload) => {
+            (Message::Ping(payload), None) => {
                 self.owe(id, |out| frame::write_frame(out, Opcode::Pong, payload));
             }
-            Message::Pong(_) => {}
-            Message::Close { code, .. } => self.handle_peer_close(id, *code, now),
+            (Message::Ping(_) | Message::Pong(_) | Message::Close { .. }, _) => {}
         }
     }
 
-    fn handle_command(&mut self, id: ConnectionId, text: &str, now: Now) {
+    /// Counts `messages` against a client's rate. Over it: the refusal, or if the client went on
+    /// for as long as a whole burst, the end of the connection.
+    fn charge(&mut self, id: ConnectionId, messages: u64, now: Now) -> Option<Refusal> {
+        let (rate, burst) = (self.settings.command_rate, self.settings.command_burst);
+        let message_ns = 1_000_000_000 / u64::from(rate);
+        let burst_ns = message_ns * u64::from(burst);
+        let connection = self.connection_mut(id)?;
+        let paid_ns = connection.messages_ns.max(now.monotonic_ns) + messages * message_ns;
+        connection.messages_ns = paid_ns;
+        let debt_ns = (paid_ns - now.monotonic_ns).checked_sub(burst_ns).filter(|&ns| ns > 0)?;
+        self.counters().rate_limited.add(1);
+        if debt_ns > burst_ns {
+            self.close(id, CloseReason::RateLimited, now);
+        }
+        Some(Refusal::rate_limited(rate, burst, debt_ns.div_ceil(1_000_000)))
+    }
+
+    fn handle_command(&mut self, id: ConnectionId, text: &str, refusal: Option<Refusal>, now: Now) {
         self.counters().commands.add(1);
         let mut scratch = std::mem::take(&mut self.scratch);
         let parsed = command::parse(text, &mut scratch);
         self.scratch = scratch;
         let time = now.unix_ns;
-        match parsed {
-            Err(refusal) => self.say(id, |out| reply::refused(out, &refusal, time, time)),
-            Ok(Request { req_id, command }) => match command {
-                Command::Ping => self.say(id, |out| reply::pong(out, req_id.as_ref(), time, time)),
-                Command::List => {
-                    let set = self.subscriptions(id);
-                    let seq = self.boundary(id);
-                    let results: Vec<_> = (set.iter())
-                        .map(|held| (held.pattern.as_str(), self.effective(held, seq)))
-                        .collect();
-                    self.say(id, |out| reply::listed(out, req_id.as_ref(), &results, time, time));
-                }
-                Command::Subscribe { channels, policy } => {
-                    let results = self.subscribe(id, &channels, policy.unwrap_or_default());
-                    self.say(id, |out| {
-                        reply::subscribed(out, req_id.as_ref(), &results, time, time);
-                    });
-                }
-                Command::Unsubscribe { channels } => {
-                    let results = self.unsubscribe(id, &channels);
-                    self.say(id, |out| {
-                        reply::unsubscribed(out, req_id.as_ref(), &results, time, time);
-                    });
-                }
-            },
-        }
-    }
-
-    fn subscribe<'a>(
-        &mut self,
-        id: ConnectionId,
-        channels: &'a [String],
-        policy: Policy,
-    ) -> Vec<ChannelResult<'a>> {
-        let mut set = self.subscriptions(id).to_vec();
-        let outcomes =
-            channels.iter().map(|channel| self.add_to(&mut set, channel, policy)).collect();
-        self.resubscribe(id, set);
-        self.results(id, channels, outcomes)
-    }
-
-    fn add_to(
-        &self,
-        set: &mut Vec<Subscription>,
-        channel: &str,
-        policy: Policy,
-    ) -> Result<Subscription, (ErrorCode, String)> {
-        let pattern = Pattern::parse(channel)
-            .map_err(|error| (ErrorCode::ChannelInvalid, error.to_string()))?;
-        let subscription = Subscription { pattern, policy };
-        match set.binary_search_by(|held| held.pattern.cmp(&subscription.pattern)) {
-            Ok(at) => set[at] = subscription.clone(),
-            Err(_) if set.len() >= self.settings.subscriptions_max => {
-                let max = self.settings.subscriptions_max;
-                let message = format!("{max} subscriptions are held already; unsubscribe some");
-                return Err((ErrorCode::TooManySubscriptions, message));
+        let request = parsed.and_then(|request| {
+            let extra = request.command.channels().len() / COMMAND_CHANNELS;
+            let refusal = refusal.or_else(|| self.charge(id, extra as u64, now));
+            match refusal {
+                None => Ok(request),
+                Some(refusal) => Err(refusal.answering(&request)),
             }
-            Err(at) => set.insert(at, subscription.clone()),
+        });
+        match request {
+            Err(refusal) => self.say(id, |out| reply::refused(out, &refusal, time, time)),
+            Ok(request) => self.carry_out(id, &request, time),
         }
-        Ok(subscription)
     }
 
-    fn unsubscribe<'a>(
-        &mut self,
-        id: ConnectionId,
-        channels: &'a [String],
-    ) -> Vec<ChannelResult<'a>> {
-        let mut set = self.subscriptions(id).to_vec();
-        let outcomes = (channels.iter())
-            .map(|channel| {
-                let at = set.binary_search_by(|held| held.pattern.as_str().cmp(channel));
-                at.map(|at| set.remove(at)).map_err(|_| {
-                    let message = "not in the subscription list; `list` shows what is";
-                    (ErrorCode::NotSubscribed, message.to_owned())
-                })
-            })
-            .collect();
-        self.resubscribe(id, set);
-        self.results(id, channels, outcomes)
-    }
-
-    fn results<'a>(
-        &mut self,
-        id: ConnectionId,
-        channels: &'a [String],
-        outcomes: Vec<Result<Subscription, (ErrorCode, String)>>,
-    ) -> Vec<ChannelResult<'a>> {
-        let seq = self.boundary(id);
-        (channels.iter().zip(outcomes))
-            .map(|(channel, outcome)| ChannelResult {
-                channel,
-                outcome: outcome.map(|subscription| self.effective(&subscription, seq)),
-            })
-            .collect()
-    }
-
-    /// Moves a connection to the cohort of `set`; its place in the log stays.
-    fn resubscribe(&mut self, id: ConnectionId, set: Vec<Subscription>) {
-        self.make_ready(id);
-        self.receipt_overwritten(id);
-        let cohort = self.cohorts.hold(Rc::from(set), &mut self.channels);
-        let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let before = std::mem::replace(&mut connection.cohort, cohort);
-        let state = self.cohorts.cohort(cohort);
-        let ahead = (connection.cursor..self.log.head())
-            .filter(|&number| state.wants(self.log.entry(number).channel))
-            .count();
-        connection.taken = state.wanted.wrapping_sub(ahead as u64);
-        self.cohorts.release(before);
-    }
-
-    fn subscriptions(&self, id: ConnectionId) -> Rc<[Subscription]> {
-        let connection = self.connection(id).expect("its message is being handled");
-        Rc::clone(&self.cohorts.cohort(connection.cohort).set)
-    }
-
-    /// Everything up to this `seq` was sent, receipted or not wanted; what follows is to come.
-    fn boundary(&mut self, id: ConnectionId) -> u64 {
-        self.make_ready(id);
-        self.connection(id).expect("its message is being handled").seq_passed
-    }
-
-    fn effective(&self, subscription: &Subscription, seq: u64) -> Effective {
-        let pattern = &subscription.pattern;
-        let matched = if pattern.is_exact() {
-            u64::from(self.channels.id(pattern.as_str()).is_some())
-        } else {
-            self.channels.iter().filter(|(_, c)| pattern.matches(&c.name)).count() as u64
-        };
-        Effective { policy: subscription.policy, seq, matched }
+    fn carry_out(&mut self, id: ConnectionId, request: &Request, time: u64) {
+        let req_id = request.req_id.as_ref();
+        match &request.command {
+            Command::Ping => self.say(id, |out| reply::pong(out, req_id, time, time)),
+            Command::List => {
+                let set = self.subscriptions(id);
+                let seq = self.boundary(id);
+                let results: Vec<_> = (set.iter())
+                    .map(|held| (held.pattern.as_str(), self.effective(held, seq)))
+                    .collect();
+                self.say(id, |out| reply::listed(out, req_id, &results, time, time));
+            }
+            Command::Subscribe { channels, wish } => {
+                let results = self.subscribe(id, channels, *wish);
+                self.say(id, |out| reply::subscribed(out, req_id, &results, time, time));
+            }
+            Command::Unsubscribe { channels } => {
+                let results = self.unsubscribe(id, channels);
+                self.say(id, |out| reply::unsubscribed(out, req_id, &results, time, time));
+            }
+        }
     }
 }

@@ -5,8 +5,9 @@
 //! is sent otherwise. Invariant: between two looks at a connection lies one round at most, as long
 //! as the table does not grow.
 
-use crate::limits::{SWEEP_MS, SWEEP_STEP_MS};
+use crate::limits::{SWEEP_MS, SWEEP_STEP_MS, TIER_LOOKS_BEHIND, TIER_LOOKS_CAUGHT_UP};
 use crate::protocol::reply;
+use crate::protocol::terms::Interval;
 
 use super::super::Now;
 use super::super::connection::{ConnectionId, Lane, Phase};
@@ -19,11 +20,28 @@ impl Shard {
         if self.pass.is_over() {
             self.cohorts.reap(&mut self.channels);
         }
-        let places = self.connections.capacity();
+        self.end_intervals(now.monotonic_ns);
+        self.now_ns = now.monotonic_ns;
         let steps = usize::try_from(SWEEP_MS / SWEEP_STEP_MS).expect("a small constant");
+        // A round takes its time even where there are fewer places than steps.
+        let places = self.connections.capacity().max(steps);
         for _ in 0..places.div_ceil(steps) {
             self.sweep_at = if self.sweep_at + 1 >= places { 0 } else { self.sweep_at + 1 };
             self.look_at(self.sweep_at, now);
+        }
+    }
+
+    /// Notes the intervals that have ended since the last tick; one timer serves each tier.
+    fn end_intervals(&mut self, now_ns: u64) {
+        let before_ns = std::mem::replace(&mut self.ticked_ns, now_ns);
+        for interval in Interval::ALL {
+            let number = |ns: u64| ns / (interval.ms() * 1_000_000);
+            if number(before_ns) != number(now_ns)
+                && self.cohorts.is_waiting(interval)
+                && !self.ticks_due.contains(&interval)
+            {
+                self.ticks_due.push(interval);
+            }
         }
     }
 
@@ -36,16 +54,43 @@ impl Shard {
             }
             Phase::Closing { .. } => {}
             Phase::Open => {
+                // The others are dealt with when their socket takes something.
+                self.keep_up_or_leave(id);
+                self.move_tier(id);
+                let Some(connection) = self.connection(id) else { return };
                 let quiet = now.monotonic_ns.saturating_sub(connection.sent_ns)
                     >= self.settings.heartbeat_ns;
                 // With something to be sent already, that is the sign of life.
                 let idle = matches!(connection.lane, Lane::InSync(_))
                     && self.cohorts.gather(connection.cohort).is_none();
                 if quiet && idle {
-                    let seq = self.log.seq_last();
+                    let cohort = self.cohorts.cohort(connection.cohort);
+                    let seq = cohort.seq_settled(self.log.seq_last());
                     self.say(id, |out| reply::heartbeat(out, seq));
                 }
             }
+        }
+    }
+
+    /// Moves a client that stays behind to a slower tier, and one that keeps up to a faster one.
+    fn move_tier(&mut self, id: ConnectionId) {
+        if !self.settings.tier_moves {
+            return;
+        }
+        let Some(connection) = self.connection_mut(id) else { return };
+        let behind = connection.lag.as_ref().is_some_and(|lag| lag.behind);
+        let looks = if behind { connection.looks.max(0) + 1 } else { connection.looks.min(0) - 1 };
+        let place = Interval::ALL.iter().position(|&interval| Some(interval) == connection.tier);
+        let (moves, tier) = if behind {
+            let slower = Interval::ALL.get(place.map_or(0, |place| place + 1)).copied();
+            (looks >= TIER_LOOKS_BEHIND, slower.or(connection.tier))
+        } else {
+            let faster = place.and_then(|place| place.checked_sub(1));
+            (-looks >= TIER_LOOKS_CAUGHT_UP, faster.map(|place| Interval::ALL[place]))
+        };
+        connection.looks = if moves { 0 } else { looks };
+        if moves && tier != connection.tier {
+            self.change_tier(id, tier);
         }
     }
 }

@@ -43,7 +43,10 @@ pub enum CloseReason {
     MessageTooBig,
     /// The peer kept asking without reading the answers.
     OwedTooMuch,
-    /// The peer read too slowly and asked for disconnection rather than loss.
+    /// The peer sent messages faster than its rate, and went on although it was told.
+    RateLimited,
+    /// The peer read too slowly and asked for disconnection rather than loss, or what it would need
+    /// to go on is kept no more.
     SlowConsumer,
     /// The peer was silent for too long.
     HeartbeatMissed,
@@ -62,7 +65,7 @@ impl CloseReason {
             Self::PeerClosed => Some(NORMAL),
             Self::ProtocolViolation(violation) => Some(violation.close_code()),
             Self::MessageTooBig => Some(TOO_BIG),
-            Self::OwedTooMuch => Some(POLICY),
+            Self::OwedTooMuch | Self::RateLimited => Some(POLICY),
             Self::SlowConsumer => Some(SLOW_CONSUMER),
             Self::HeartbeatMissed => Some(HEARTBEAT_MISSED),
             Self::Shutdown => Some(GOING_AWAY),
@@ -78,7 +81,12 @@ impl CloseReason {
             Self::ProtocolViolation(violation) => violation.to_string(),
             Self::MessageTooBig => "message too big; see limits in the welcome message".into(),
             Self::OwedTooMuch => "too many unread answers; read before asking more".into(),
-            Self::SlowConsumer => "reading too slowly; subscribe to less".into(),
+            Self::RateLimited => "too many messages; keep to command_rate of the welcome message, \
+                and pause when told rate_limited"
+                .into(),
+            Self::SlowConsumer => "reading too slowly; subscribe to less, or with policy auto or \
+                latest, or with wider limits"
+                .into(),
             Self::HeartbeatMissed => "silent for too long; answer pings".into(),
             Self::Shutdown => "server is stopping; connect again".into(),
             Self::Io => "socket error".into(),
@@ -88,7 +96,13 @@ impl CloseReason {
     /// Whether the same client, unchanged, may connect again with hope.
     #[must_use]
     pub const fn retryable(self) -> bool {
-        !matches!(self, Self::ProtocolViolation(_) | Self::MessageTooBig | Self::OwedTooMuch)
+        !matches!(
+            self,
+            Self::ProtocolViolation(_)
+                | Self::MessageTooBig
+                | Self::OwedTooMuch
+                | Self::RateLimited
+        )
     }
 
     /// The name in logs and metrics.
@@ -100,6 +114,7 @@ impl CloseReason {
             Self::ProtocolViolation(_) => "protocol_violation",
             Self::MessageTooBig => "message_too_big",
             Self::OwedTooMuch => "owed_too_much",
+            Self::RateLimited => "rate_limited",
             Self::SlowConsumer => "slow_consumer",
             Self::HeartbeatMissed => "heartbeat_missed",
             Self::Shutdown => "shutdown",
@@ -143,12 +158,13 @@ mod tests {
     use super::super::reader::{Message, Reader, Role};
     use super::*;
 
-    const ALL: [CloseReason; 9] = [
+    const ALL: [CloseReason; 10] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::ProtocolViolation(Violation::ReservedOpcode(3)),
         CloseReason::MessageTooBig,
         CloseReason::OwedTooMuch,
+        CloseReason::RateLimited,
         CloseReason::SlowConsumer,
         CloseReason::HeartbeatMissed,
         CloseReason::Shutdown,

@@ -40,7 +40,7 @@ impl Bench {
             let event = Event { channel, key: None, kind: Kind::Update, ts: None, data: b"1" };
             self.sequencer.handle_event(&event, NOW.unix_ns).unwrap();
         }
-        self.shard.handle_batch(&self.sequencer.next_batch().unwrap());
+        self.shard.handle_batch(&self.sequencer.next_batch().unwrap(), Now::default());
     }
 
     /// One pass; the sends of each plan, with what they were made of.

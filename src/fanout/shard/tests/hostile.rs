@@ -68,7 +68,7 @@ fn a_turn_of_tiny_events_with_long_names_is_still_in_the_log_when_it_is_flushed(
             event(&mut sequencer, &channel, Some(&key), "1");
             events += 1;
         }
-        appended += shard.handle_batch(&sequencer.next_batch().unwrap());
+        appended += shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
     }
     let mut bytes = drain(&mut shard);
     let (mut reader, mut at, mut seq) = (Reader::new(Role::Client, 4_096), 0, 0);
@@ -100,13 +100,56 @@ fn sets_that_nobody_holds_are_forgotten_although_the_feed_is_quiet() {
 }
 
 #[test]
+fn a_client_that_asks_on_leaves_nothing_behind_in_its_cohort() {
+    let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
+    let sampled = r#"{"method":"subscribe","params":{"channels":["quiet"],"interval_ms":1000}}"#;
+    let first = shard.handle_open(Now::default());
+    say(&mut shard, first, sampled);
+    event(&mut sequencer, "other", None, "1");
+    shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
+    let second = shard.handle_open(Now::default());
+    say(&mut shard, second, sampled);
+    for _ in 0..100 {
+        say(&mut shard, second, r#"{"method":"ping"}"#);
+        drain(&mut shard);
+    }
+    let cohort = shard.cohorts.cohort(shard.connection(second).unwrap().cohort);
+    assert_eq!((cohort.members.len(), cohort.joined.len()), (2, 0));
+}
+
+#[test]
+fn receipts_for_many_lost_values_are_not_collected_in_memory() {
+    let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10_000));
+    shard.retained = Retained::new(0);
+    let id = shard.handle_open(Now::default());
+    subscribe(&mut shard, id, "a");
+    drain(&mut shard);
+    for number in 0..5_000 {
+        event(&mut sequencer, "a", Some(&number.to_string()), "1");
+        if number % 1_000 == 999 {
+            shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
+            pass(&mut shard, 10);
+        }
+    }
+    for _ in 0..10 {
+        event(&mut sequencer, "b", None, &format!("\"{}\"", "x".repeat(900 << 10)));
+        shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
+    }
+    shard.handle_writable(id);
+    shard.keep_up(id);
+    assert!(shard.connection(id).unwrap().owed.bytes().len() < OWED_BYTES_MAX);
+    let told = String::from_utf8_lossy(&drain(&mut shard)).matches(r#""missed":1,"#).count();
+    assert_eq!(told, 4_999, "all but the one that was begun");
+}
+
+#[test]
 fn a_client_that_is_in_the_middle_of_a_large_event_may_ask() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
     let id = shard.handle_open(Now::default());
     subscribe(&mut shard, id, ">");
     drain(&mut shard);
     event(&mut sequencer, "a", None, &format!("\"{}\"", "x".repeat(900 << 10)));
-    shard.handle_batch(&sequencer.next_batch().unwrap());
+    shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
     pass(&mut shard, 10_000);
     assert!(shard.connection(id).unwrap().owed.bytes().len() > OWED_BYTES_MAX);
     for _ in 0..10 {
@@ -159,7 +202,7 @@ fn a_client_that_lags_is_heard_in_small_pieces() {
         for _ in 0..BATCH_EVENTS_MAX {
             event(&mut sequencer, "a", None, "1");
         }
-        shard.handle_batch(&sequencer.next_batch().unwrap());
+        shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
         pass(&mut shard, 10);
     }
     assert_eq!(shard.read_bytes_max(id), READ_BYTES_LAGGING);

@@ -1,0 +1,420 @@
+//! A lagging connection: its places in the log, and what it is still to get.
+//!
+//! A connection that is not in sync has one [`Place`] for each class of its cohort. Every entry
+//! between a place and the head is *open* (to be sent), superseded (a newer one of the slot stands
+//! for it), or settled (sent, receipted, or no longer wanted). [`View`] tells them apart; all that
+//! is sent, counted or skipped goes through it, so that no two parts of the shard can differ. Not
+//! here: when limits are enforced (`shard::slow`). Invariant: for a class that does not conflate,
+//! `due - taken` is the number of its open entries.
+
+use std::ops::ControlFlow;
+
+use rustc_hash::FxHashSet;
+
+use crate::handoff::batch::{ChannelId, SlotId};
+use crate::limits::{GATHER_BYTES_MAX, WALK_ENTRIES_MAX};
+
+use super::classes::Class;
+use super::cohorts::{Cohort, CohortId};
+use super::log::{Entry, FrameLog};
+use super::retained::{Piece, Retained};
+use super::slots::Slots;
+
+/// Where a connection stands in one class.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Entries of the class before this one are not open.
+    pub from: u64,
+    /// Last `seq` before `from`.
+    pub seq_from: u64,
+    /// Entries before this one were receipted, but for books; see `books`.
+    pub skipped_to: u64,
+    /// Where books went on when the rest was skipped: their entries before that were receipted.
+    /// Sorted; a book that is not here went on with its next delta.
+    pub books: Vec<(SlotId, u64)>,
+    /// The class's events that are not open. Below zero, modulo 2⁶⁴, where the place is older than
+    /// the class; only differences mean something.
+    pub taken: u64,
+    /// Their bytes.
+    pub taken_bytes: u64,
+    /// Superseded entries are not sent.
+    pub conflating: bool,
+}
+
+impl Place {
+    /// A place of `class` at entry `from`, with the events before it taken.
+    #[must_use]
+    pub const fn new(class: &Class, from: u64, seq_from: u64) -> Self {
+        Self {
+            from,
+            seq_from,
+            skipped_to: 0,
+            books: Vec::new(),
+            taken: class.events,
+            taken_bytes: class.bytes,
+            conflating: class.sampler.is_some(),
+        }
+    }
+}
+
+/// A change of the subscription set that takes effect where the head was when it was asked for.
+#[derive(Debug)]
+pub struct Next {
+    /// The set to come.
+    pub cohort: CohortId,
+    /// Number of the first entry that it holds for.
+    pub at: u64,
+    /// Last `seq` before `at`.
+    pub seq: u64,
+    /// Events and bytes of each class of the present set at that point.
+    pub due: Vec<(u64, u64)>,
+    /// Places in the set to come.
+    pub places: Vec<Place>,
+}
+
+/// What is kept of a connection while it is not in sync.
+#[derive(Debug, Default)]
+pub struct Lag {
+    /// One for each class of the cohort; classes that began since are missing.
+    pub places: Vec<Place>,
+    /// Its socket has been full since it was last in sync.
+    pub behind: bool,
+    /// A pending change of the set.
+    pub next: Option<Next>,
+    /// Channels that were unsubscribed and of which entries before `next` are not sent any more.
+    pub removed: FxHashSet<ChannelId>,
+}
+
+/// An entry that concerns a lagging connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    /// Its number.
+    pub number: u64,
+    /// What the index says of it.
+    pub entry: Entry,
+    /// Its class.
+    pub class: usize,
+    /// To be sent; otherwise superseded.
+    pub is_open: bool,
+    /// It is needed, and neither in the log nor kept.
+    pub is_forgotten: bool,
+}
+
+/// What a walk found.
+#[derive(Debug, Clone, Copy)]
+pub struct Walked {
+    /// Bytes of its pieces.
+    pub bytes: usize,
+    /// Events in them.
+    pub events: u64,
+    /// Number behind the last entry that was looked at.
+    pub end: u64,
+}
+
+/// What a socket took, in terms of entries.
+#[derive(Debug)]
+pub struct Taken {
+    /// Events of which it took the first byte.
+    pub events: u64,
+    /// The rest of a frame that was cut.
+    pub rest: Option<Vec<u8>>,
+}
+
+/// Everything that decides what a connection of one cohort is still to get.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The log.
+    pub log: &'a FrameLog,
+    /// What left it and still counts.
+    pub retained: &'a Retained,
+    /// What is newest.
+    pub slots: &'a Slots,
+    /// The connection's cohort.
+    pub cohort: &'a Cohort,
+}
+
+impl View<'_> {
+    /// The lag of a connection that has everything before `cursor`, and of sampled classes what the
+    /// last tick gathered up to `sampled_to`. Nothing before `joined_at` is for it.
+    #[must_use]
+    pub fn lag(&self, cursor: u64, sampled_to: u64, joined_at: u64) -> Lag {
+        let mut ahead = vec![(0, 0); self.classes().len()];
+        for number in cursor..self.log.head() {
+            let entry = self.log.entry(number);
+            let is_keyed = self.slots.slot(entry.slot).is_keyed;
+            if let Some(class) = self.cohort.classes.of(entry.channel, is_keyed) {
+                ahead[class].0 += 1;
+                ahead[class].1 += u64::from(entry.len);
+            }
+        }
+        let places = self.classes().iter().zip(ahead).map(|(class, (events, bytes))| {
+            let from = match &class.sampler {
+                None => cursor,
+                Some(sampler) if sampler.previous < sampler.last => {
+                    sampler.previous.max(sampled_to).max(joined_at)
+                }
+                Some(sampler) => sampler.last.max(joined_at),
+            };
+            let mut place = Place::new(class, from, self.seq_before(from).unwrap_or(0));
+            if class.sampler.is_none() {
+                place.taken = place.taken.wrapping_sub(events);
+                place.taken_bytes = place.taken_bytes.wrapping_sub(bytes);
+            }
+            place
+        });
+        Lag { places: places.collect(), ..Lag::default() }
+    }
+
+    fn classes(&self) -> &[Class] {
+        self.cohort.classes.list()
+    }
+
+    /// Adds places for classes that began while the connection lagged.
+    pub fn complete(&self, lag: &mut Lag) {
+        for class in &self.classes()[lag.places.len()..] {
+            let place = Place::new(class, class.born, class.seq_born);
+            lag.places.push(Place { taken: 0, taken_bytes: 0, ..place });
+        }
+    }
+
+    /// Where the class's entries that may be sent now end.
+    #[must_use]
+    pub fn end(&self, lag: &Lag, class: usize) -> u64 {
+        let head = self.log.head();
+        lag.next.as_ref().map_or_else(|| self.classes()[class].due_until(head), |next| next.at)
+    }
+
+    /// Events and bytes of a class up to [`Self::end`].
+    #[must_use]
+    pub fn due(&self, lag: &Lag, class: usize) -> (u64, u64) {
+        match &lag.next {
+            Some(next) => next.due.get(class).copied().unwrap_or_default(),
+            None => (self.classes()[class].events, self.classes()[class].bytes),
+        }
+    }
+
+    /// Whether nothing of a class is to be sent now.
+    #[must_use]
+    pub fn is_done(&self, lag: &Lag, class: usize) -> bool {
+        lag.places[class].from >= self.end(lag, class).min(self.classes()[class].end)
+    }
+
+    /// Number of the first entry that may be open; none when nothing is to be sent now.
+    #[must_use]
+    pub fn start(&self, lag: &Lag) -> Option<u64> {
+        let lagging = (0..lag.places.len()).filter(|&class| !self.is_done(lag, class));
+        lagging.map(|class| lag.places[class].from).min()
+    }
+
+    /// Whether the log has left a place behind that does not conflate: what is still open there can
+    /// only be told from all that the log holds.
+    #[must_use]
+    pub fn is_left(&self, lag: &Lag) -> bool {
+        let tail = self.log.tail();
+        (0..lag.places.len()).any(|class| {
+            lag.places[class].from < tail
+                && !self.classes()[class].conflates()
+                && !self.is_done(lag, class)
+        })
+    }
+
+    /// Last `seq` before entry `number`, if that can be told.
+    fn seq_before(&self, number: u64) -> Option<u64> {
+        (number >= self.log.tail()).then(|| self.log.seq_before(number))
+    }
+
+    /// Calls `each` for every open or superseded entry from `start` on, in order.
+    pub fn each(&self, lag: &Lag, start: u64, each: impl FnMut(Item) -> ControlFlow<()>) {
+        self.each_of(lag, start, u64::MAX, usize::MAX, each);
+    }
+
+    /// The same up to the entry `limit`, looking at `entries_max` entries at most; returns where it
+    /// ended.
+    fn each_of(
+        &self,
+        lag: &Lag,
+        start: u64,
+        limit: u64,
+        entries_max: usize,
+        mut each: impl FnMut(Item) -> ControlFlow<()>,
+    ) -> u64 {
+        let ends = (0..lag.places.len()).map(|class| self.end(lag, class));
+        let end = ends.max().unwrap_or(0).min(limit).max(start);
+        let tail = self.log.tail();
+        let mut left = entries_max;
+        for (number, kept) in self.retained.range(start..tail.min(end)) {
+            let item = self.item(lag, number, &kept.entry);
+            if left == 0
+                || item.is_some_and(|item| {
+                    each(Item { is_forgotten: kept.frame.is_none(), ..item }).is_break()
+                })
+            {
+                return number;
+            }
+            left -= 1;
+        }
+        let from = start.max(tail).min(end);
+        let stop = end.min(from.saturating_add(left as u64));
+        for number in from..stop {
+            if let Some(item) = self.item(lag, number, self.log.entry(number))
+                && each(item).is_break()
+            {
+                return number;
+            }
+        }
+        stop
+    }
+
+    /// How many entries of a class in the log concern the connection, `count_max` at most, counted
+    /// from the newest.
+    #[must_use]
+    pub fn newest(&self, lag: &Lag, class: usize, count_max: u64) -> u64 {
+        let numbers = (self.log.tail()..self.end(lag, class)).rev();
+        let items = numbers.filter_map(|number| self.item(lag, number, self.log.entry(number)));
+        let at_most = usize::try_from(count_max).unwrap_or(usize::MAX);
+        items.filter(|item| item.class == class).take(at_most).count() as u64
+    }
+
+    /// What an entry is to the connection; nothing when it is settled or of no concern.
+    fn item(&self, lag: &Lag, number: u64, entry: &Entry) -> Option<Item> {
+        let slot = self.slots.slot(entry.slot);
+        let class = self.cohort.classes.of(entry.channel, slot.is_keyed)?;
+        let place = &lag.places[class];
+        if number < place.from || number >= self.end(lag, class) {
+            return None;
+        }
+        if !lag.removed.is_empty() && lag.removed.contains(&entry.channel) {
+            return None;
+        }
+        let is_open = !(place.conflating && slot.supersedes(number));
+        let book = place.books.binary_search_by_key(&entry.slot, |(slot, _)| *slot);
+        let is_skipped = number < place.skipped_to;
+        let went_on = match book {
+            Ok(at) if is_skipped || slot.is_book_at(number) => place.books[at].1,
+            Err(_) if is_skipped => slot.book_since,
+            _ => 0,
+        };
+        if number < went_on {
+            return None;
+        }
+        Some(Item { number, entry: *entry, class, is_open, is_forgotten: false })
+    }
+
+    /// The first entry that is to be sent; the places are moved up to it. Looks at
+    /// [`WALK_ENTRIES_MAX`] entries at most, and finds none if there are none among them.
+    pub fn first(&self, lag: &mut Lag) -> Option<Item> {
+        let start = self.start(lag)?;
+        let mut first = None;
+        let end = self.each_of(lag, start, u64::MAX, WALK_ENTRIES_MAX, |item| {
+            if item.is_open {
+                first = Some(item);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        self.move_to(lag, end);
+        first
+    }
+
+    /// Moves every place up to entry `number`, before which nothing is open.
+    pub fn move_to(&self, lag: &mut Lag, number: u64) {
+        for class in 0..lag.places.len() {
+            let to = number.min(self.end(lag, class));
+            let seq = self.seq_before(to);
+            let place = &mut lag.places[class];
+            if to > place.from {
+                place.from = to;
+                place.seq_from = place.seq_from.max(seq.unwrap_or(0));
+            }
+        }
+    }
+
+    /// Collects what is to be sent next, within the bounds of one send.
+    pub fn walk(&self, lag: &Lag, pieces_max: usize, mut each: impl FnMut(Piece)) -> Walked {
+        let mut walked = Walked { bytes: 0, events: 0, end: 0 };
+        let Some(start) = self.start(lag) else { return walked };
+        let (mut last, mut pieces): (Option<Piece>, usize) = (None, 0);
+        walked.end = self.each_of(lag, start, u64::MAX, WALK_ENTRIES_MAX, |item| {
+            let len = item.entry.len as usize;
+            if !item.is_open {
+                return ControlFlow::Continue(());
+            }
+            if item.is_forgotten || walked.events > 0 && walked.bytes + len > GATHER_BYTES_MAX {
+                return ControlFlow::Break(());
+            }
+            let piece = Piece::of(item.number, &item.entry, self.log);
+            if !last.as_mut().is_some_and(|last| last.extend(&piece)) {
+                if pieces == pieces_max {
+                    return ControlFlow::Break(());
+                }
+                if let Some(finished) = last.replace(piece) {
+                    each(finished);
+                }
+                pieces += 1;
+            }
+            walked.bytes += len;
+            walked.events += 1;
+            ControlFlow::Continue(())
+        });
+        if let Some(last) = last {
+            each(last);
+        }
+        walked
+    }
+
+    /// Moves the places over `bytes` of open frames that the socket took, and if it took them all,
+    /// up to entry `end`.
+    pub fn advance(&self, lag: &mut Lag, bytes: usize, end: u64) -> Taken {
+        let mut taken = Taken { events: 0, rest: None };
+        let Some(start) = self.start(lag) else { return taken };
+        let mut left = bytes;
+        let mut counts = vec![(0, 0); lag.places.len()];
+        let reached = self.each_of(lag, start, end, usize::MAX, |item| {
+            if item.is_open && left == 0 {
+                return ControlFlow::Break(());
+            }
+            counts[item.class].0 += 1;
+            counts[item.class].1 += u64::from(item.entry.len);
+            if item.is_open {
+                taken.events += 1;
+                let len = item.entry.len as usize;
+                if left < len {
+                    taken.rest = Some(self.frame(&item)[left..].to_vec());
+                }
+                left = left.saturating_sub(len);
+            }
+            ControlFlow::Continue(())
+        });
+        for (place, (events, bytes)) in lag.places.iter_mut().zip(counts) {
+            place.taken = place.taken.wrapping_add(events);
+            place.taken_bytes = place.taken_bytes.wrapping_add(bytes);
+        }
+        self.move_to(lag, reached);
+        taken
+    }
+
+    fn frame(&self, item: &Item) -> &[u8] {
+        match Piece::of(item.number, &item.entry, self.log) {
+            Piece::Log(run) => self.log.bytes(run),
+            Piece::Kept { number, .. } => self.retained.frame(number),
+        }
+    }
+
+    /// Panics when a lag breaks this module's invariant.
+    pub fn check(&self, lag: &Lag) {
+        let mut open = vec![0; lag.places.len()];
+        self.each(lag, self.start(lag).unwrap_or(u64::MAX), |item| {
+            open[item.class] += 1;
+            ControlFlow::Continue(())
+        });
+        for (class, place) in lag.places.iter().enumerate() {
+            // Of what has left the log some may be lost; the next visit will tell.
+            let lossy = place.from < self.log.tail() && !self.is_done(lag, class);
+            if self.classes()[class].conflates() || lossy {
+                continue;
+            }
+            let settled = place.taken.wrapping_add(open[class]);
+            assert_eq!(settled, self.due(lag, class).0, "class {class} of {lag:?}");
+        }
+    }
+}

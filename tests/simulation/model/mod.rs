@@ -1,0 +1,482 @@
+//! What a client must have got, judged from the bytes it received and the list of events.
+//!
+//! Shares no code with the server: frames are taken apart here, texts are read with `serde_json`,
+//! patterns are matched and terms are agreed by code of its own. The judge knows, beside the bytes,
+//! what its client asked, whether its socket was ever full, and the [`History`]. Invariant:
+//! whatever is wrong panics, and the client's name is said.
+
+mod frames;
+mod history;
+mod ledger;
+mod receipts;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+pub(crate) use history::{Given, History, INTERVALS_MS};
+use ledger::{Ledger, Receipt, State};
+pub(crate) use terms::{Policy, Wish};
+use terms::{Set, check_entry};
+
+use crate::totals::Totals;
+
+/// How the server under judgement was set up.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) rules: Vec<(String, Wish)>,
+    pub(crate) log_bytes: usize,
+    pub(crate) tier_moves: bool,
+    /// What goes wrong with each frame of a kind, to show that it is seen.
+    pub(crate) mischief: Option<Mischief>,
+}
+
+/// A fault of the server's, made up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mischief {
+    LoseData,
+    RepeatData,
+    LoseReceipts,
+}
+
+/// A request that changes the set.
+#[derive(Debug, Clone)]
+pub(crate) enum Asked {
+    Subscribe(Wish),
+    Unsubscribe,
+}
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    channel: &'a str,
+    r#type: &'a str,
+    key: Option<String>,
+    seq: u64,
+    prev: u64,
+    ts: Option<u64>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// One client's side of the story.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    name: Rc<str>,
+    setup: Rc<Setup>,
+    unparsed: Vec<u8>,
+    set: Set,
+    ledger: Ledger,
+    asked: BTreeMap<u64, Asked>,
+    welcomed: bool,
+    /// The cause of the receipt, if that was the last message.
+    receipt_before: Option<String>,
+    pub(crate) totals: Totals,
+    pub(crate) pongs: u64,
+    pub(crate) answers: u64,
+    pub(crate) refused_for_rate: u64,
+    /// Code of the server's close frame.
+    pub(crate) closed: Option<u16>,
+}
+
+impl Judge {
+    pub(crate) fn new(name: &str, setup: Rc<Setup>) -> Self {
+        Self {
+            name: name.into(),
+            setup,
+            unparsed: Vec::new(),
+            set: Set::default(),
+            ledger: Ledger::default(),
+            asked: BTreeMap::new(),
+            welcomed: false,
+            receipt_before: None,
+            totals: Totals::default(),
+            pongs: 0,
+            answers: 0,
+            refused_for_rate: 0,
+            closed: None,
+        }
+    }
+
+    /// Its client has sent a request with this `req_id`.
+    pub(crate) fn ask(&mut self, req_id: u64, asked: Asked) {
+        self.asked.insert(req_id, asked);
+    }
+
+    /// Its socket took less than was offered.
+    pub(crate) fn be_slow(&mut self) {
+        self.ledger.slow = true;
+    }
+
+    /// Takes bytes from the server; panics at the first thing that is wrong.
+    pub(crate) fn receive(&mut self, bytes: &[u8], history: &History) {
+        self.unparsed.extend_from_slice(bytes);
+        let all = std::mem::take(&mut self.unparsed);
+        let mut at = 0;
+        while let Some((opcode, payload, len)) = frames::first(&all[at..]) {
+            at += len;
+            assert_eq!(self.closed, None, "{}: nothing follows a close frame", self.name);
+            match opcode {
+                1 => self.text(std::str::from_utf8(payload).expect("text is UTF-8"), history),
+                8 => {
+                    let code = payload.get(..2).map_or(1005, |c| u16::from_be_bytes([c[0], c[1]]));
+                    self.closed = Some(code);
+                    if code == 4100 {
+                        self.check_slow_consumer(history);
+                    }
+                }
+                10 => self.pongs += 1,
+                other => panic!("{}: unexpected opcode {other}", self.name),
+            }
+        }
+        self.unparsed.extend_from_slice(&all[at..]);
+    }
+
+    /// Everything must be accounted for.
+    pub(crate) fn finish(&mut self, history: &History) {
+        assert!(self.unparsed.is_empty(), "{}: a frame was begun and not finished", self.name);
+        self.open_to(history.head(), history);
+        let missing = self.ledger.missing.get();
+        assert_eq!(missing, None, "{}: a book lost an event, and it was not closed", self.name);
+        let superseded = self.named(|judge| receipts::settle(&judge.ledger, history, true));
+        self.totals.superseded += superseded;
+    }
+
+    /// The client is gone before the end; its receipts must add up all the same.
+    pub(crate) fn leave(&mut self, history: &History) {
+        self.named(|judge| receipts::settle(&judge.ledger, history, false));
+    }
+
+    /// The server has ended the connection because the client was too slow for its terms.
+    pub(crate) fn check_slow_consumer(&mut self, history: &History) {
+        self.open_to(history.head(), history);
+        self.totals.closes += 1;
+        let mut open = self.ledger.open();
+        let is_sampled =
+            open.any(|(seq, terms)| terms.interval_ms.is_some() && history.event(seq).book);
+        drop(open);
+        let may_end = self.ledger.slow || is_sampled;
+        assert!(may_end, "{}: 4100 although its socket was never full", self.name);
+        let log_bytes = self.setup.log_bytes;
+        let justified = self.ledger.open().any(|(seq, terms)| {
+            let event = history.event(seq);
+            let age_ms = (history.now_ns - event.ns) / 1_000_000;
+            let is_old = terms.max_age_ms.is_some_and(|max| age_ms >= max);
+            let is_limited = is_old || terms.max_lag_bytes.is_some();
+            let place = self.ledger.place_before(seq);
+            let is_gone = history.may_be_overwritten(place, log_bytes);
+            // A book may have to go on at its newest snapshot, which is a skip.
+            let is_replaced = event.book && history.slots[event.slot].snapshot > seq;
+            let is_over = is_limited || is_gone || is_replaced;
+            (terms.policy == Policy::Close && is_over) || (event.book && is_gone)
+        });
+        // An answer that it never got may have said more.
+        assert!(
+            justified || !self.asked.is_empty(),
+            "{}: 4100, but nothing unsent has policy close and is over its limit or overwritten, \
+             and no book is overwritten; set {:?}",
+            self.name,
+            self.set.patterns
+        );
+    }
+
+    fn text(&mut self, text: &str, history: &History) {
+        if let Some(data) = self.welcomed.then(|| serde_json::from_str(text).ok()).flatten() {
+            self.receipt_before = None;
+            self.data(&data, history);
+            if self.setup.mischief == Some(Mischief::RepeatData) {
+                self.data(&data, history);
+            }
+            return;
+        }
+        let value: Value = serde_json::from_str(text).expect("every text is JSON");
+        let first = !std::mem::replace(&mut self.welcomed, true);
+        assert_eq!(first, value["type"] == "welcome", "a welcome comes first, and once: {text}");
+        let receipt_before = self.receipt_before.take();
+        if value["channel"] == "control" {
+            self.control(&value, receipt_before.as_deref(), history);
+        } else {
+            assert!(
+                value["success"].is_boolean(),
+                "{}: neither data nor answer: {text}",
+                self.name
+            );
+            self.answer(&value, history);
+        }
+    }
+
+    fn control(&mut self, value: &Value, receipt_before: Option<&str>, history: &History) {
+        let seq = || value["seq"].as_u64().expect("a seq");
+        match value["type"].as_str() {
+            Some("welcome") => self.ledger.begin(seq()),
+            Some("heartbeat") => {
+                self.open_to(seq(), history);
+                self.named(|judge| judge.ledger.prove(seq(), history));
+            }
+            Some("gap") if self.setup.mischief == Some(Mischief::LoseReceipts) => {}
+            Some("gap") => self.gap(value, history),
+            Some("unsubscribed") => self.notice(value, receipt_before, history),
+            Some("tier") => self.tier(value, history),
+            other => panic!("{}: unknown control message {other:?}", self.name),
+        }
+    }
+
+    fn gap(&mut self, value: &Value, history: &History) {
+        let number = |name: &str| value[name].as_u64().unwrap_or_else(|| panic!("{name}: {value}"));
+        let (from, to, missed) = (number("from"), number("to"), number("missed"));
+        let cause = value["cause"].as_str().expect("a cause").to_owned();
+        let channels: Vec<_> = (value["channels"].as_array().expect("channels").iter())
+            .map(|name| name.as_str().expect("a name").to_owned())
+            .collect();
+        let name = &self.name;
+        // A sampled value can be lost within its interval, where the server keeps too little.
+        let may_miss = self.ledger.slow || (from, missed) == (to, 1) && cause == "slow";
+        assert!(may_miss, "{name}: a receipt although its socket was never full: {value}");
+        assert!(channels.is_sorted() && !channels.is_empty(), "{name}: names in order: {value}");
+        assert!(from <= to && missed > 0, "{name}: a receipt is for something: {value}");
+        assert_eq!(value["recover"], "none", "{name}: {value}");
+        self.open_to(to, history);
+        let receipt = Receipt { channels, from, to, missed };
+        self.check_candidates(&receipt, &cause, history);
+        self.totals.count_receipt(&cause, missed);
+        self.ledger.receipts.push(receipt);
+        self.receipt_before = Some(cause);
+    }
+
+    /// Enough events that a receipt may count must be open when it comes, and for one of them the
+    /// cause must hold.
+    fn check_candidates(&self, receipt: &Receipt, cause: &str, history: &History) {
+        // A pattern that ends by the limit of one of its channels ends for the others, too.
+        let (mut count, mut caused) = (0, self.may_end());
+        let mut named: Vec<_> = receipt.channels.iter().map(|name| (name, false)).collect();
+        for seq in receipt.from.max(self.ledger.base() + 1)..=receipt.to {
+            let State::Open(number) = self.ledger.state(seq) else { continue };
+            let (terms, channel) = (self.ledger.terms(number), history.name(seq));
+            let is_kept = terms.policy == Policy::Close && !self.may_end();
+            if is_kept || !receipt.covers(seq, channel) {
+                continue;
+            }
+            count += 1;
+            caused |= match cause {
+                "slow" => history.may_be_overwritten(receipt.from, self.setup.log_bytes),
+                "max_age" => {
+                    let age_ms = (history.now_ns - history.event(seq).ns) / 1_000_000;
+                    terms.max_age_ms.is_some_and(|max| age_ms >= max)
+                }
+                "max_lag_bytes" => terms.max_lag_bytes.is_some(),
+                "snapshot" => {
+                    let event = history.event(seq);
+                    event.book && history.slots[event.slot].snapshot > seq
+                }
+                other => panic!("{}: unknown cause {other}", self.name),
+            };
+            for (name, lost) in &mut named {
+                *lost |= terms::matches(name, channel);
+            }
+        }
+        let name = &self.name;
+        assert!(
+            count >= receipt.missed,
+            "{name}: a receipt is exact: {receipt:?} counts more than the {count} that are open"
+        );
+        assert!(caused, "{name}: the cause {cause} holds for no open event of {receipt:?}");
+        // A channel may be named to which nothing happened; that what was lost is named, the
+        // settlement shows.
+        let lost = named.into_iter().any(|(_, lost)| lost);
+        assert!(lost, "{name}: no channel lost anything in {receipt:?}");
+    }
+
+    fn notice(&mut self, value: &Value, receipt_before: Option<&str>, history: &History) {
+        let seq = value["seq"].as_u64().expect("a seq");
+        let lossless = self.setup.mischief == Some(Mischief::LoseReceipts);
+        let name = &self.name;
+        assert!(self.ledger.slow, "{name}: a notice although its socket was never full: {value}");
+        self.totals.notices += 1;
+        self.open_to(seq, history);
+        let patterns = value["channels"].as_array().expect("channels").iter();
+        let patterns: Vec<_> = patterns.map(|name| name.as_str().expect("a pattern")).collect();
+        for &pattern in &patterns {
+            let held = self.set.patterns.remove(pattern);
+            assert!(held.is_some(), "{}: {pattern} was not subscribed: {value}", self.name);
+            let may_end = (history.channels.iter())
+                .filter(|channel| terms::matches(pattern, &channel.name))
+                .any(|channel| self.ends(&channel.name, held.as_ref()));
+            assert!(may_end, "{}: {pattern} has no policy unsubscribe: {value}", self.name);
+        }
+        let shadowed = patterns.iter().any(|pattern| {
+            let matching = history
+                .channels
+                .iter()
+                .zip(0..)
+                .filter(|(channel, _)| terms::matches(pattern, &channel.name));
+            let mut wanted = matching.map(|(_, at)| self.set.terms(at, &self.setup.rules, history));
+            wanted.any(|terms| terms.is_some())
+        });
+        assert!(
+            lossless || shadowed || receipt_before == value["cause"].as_str(),
+            "{}: a notice follows the receipt of its cause, not {receipt_before:?}: {value}",
+            self.name
+        );
+        self.change(seq, true, history);
+    }
+
+    /// Whether any channel has the policy `unsubscribe`.
+    fn may_end(&self) -> bool {
+        let mut terms = (self.ledger.open()).map(|(_, terms)| terms.policy);
+        terms.any(|policy| policy == Policy::Unsubscribe)
+    }
+
+    fn ends(&self, channel: &str, held: Option<&Wish>) -> bool {
+        let rule = terms::rule(&self.setup.rules, channel);
+        held.is_some_and(|wish| terms::Terms::agree(wish, rule).policy == Policy::Unsubscribe)
+    }
+
+    fn tier(&mut self, value: &Value, history: &History) {
+        let name = &self.name;
+        let (seq, ms) = (value["seq"].as_u64().expect("a seq"), value["interval_ms"].as_u64());
+        let ms = ms.expect("an interval");
+        assert!(self.setup.tier_moves, "{name}: a tier although the operator did not enable it");
+        assert!(self.ledger.slow, "{name}: a tier although its socket was never full: {value}");
+        assert!(ms == 0 || INTERVALS_MS.contains(&ms), "{name}: no such tier: {value}");
+        assert_ne!(ms, self.set.tier_ms, "{name}: a tier is told once: {value}");
+        self.totals.tiers += 1;
+        self.open_to(seq, history);
+        self.set.tier_ms = ms;
+        self.change(seq, false, history);
+    }
+
+    fn answer(&mut self, value: &Value, history: &History) {
+        self.answers += 1;
+        let req_id = value["req_id"].as_u64();
+        if value["error"]["code"] == "rate_limited" {
+            assert_eq!(value["error"]["retryable"], true, "{}: {value}", self.name);
+            self.refused_for_rate += 1;
+            self.totals.rate_limited += 1;
+            return;
+        }
+        let Some(asked) = req_id.and_then(|req_id| self.asked.remove(&req_id)) else { return };
+        let mut boundary = None;
+        for result in value["result"].as_array().into_iter().flatten() {
+            let Some(seq) = result["seq"].as_u64() else { continue };
+            let same = boundary.is_none_or(|boundary| boundary == seq);
+            assert!(same, "{}: one answer, one seq: {value}", self.name);
+            boundary = Some(seq);
+        }
+        let Some(seq) = boundary else { return };
+        assert!(
+            seq >= self.ledger.changed,
+            "{}: {value} goes back before {}",
+            self.name,
+            self.ledger.changed
+        );
+        self.open_to(seq, history);
+        for result in value["result"].as_array().into_iter().flatten() {
+            if !result["seq"].is_u64() {
+                continue;
+            }
+            let pattern = result["channel"].as_str().expect("a channel");
+            if let Asked::Subscribe(wish) = &asked {
+                let names: Vec<_> = history.channels.iter().map(|c| &*c.name).collect();
+                check_entry(result, wish, &self.setup.rules, &names);
+                self.set.patterns.insert(pattern.to_owned(), *wish);
+            } else {
+                let held = self.set.patterns.remove(pattern);
+                assert!(held.is_some(), "{}: {pattern} was not subscribed: {value}", self.name);
+            }
+        }
+        self.change(seq, false, history);
+    }
+
+    fn data(&mut self, data: &Data<'_>, history: &History) {
+        self.named(|judge| judge.open_to(data.seq, history));
+        let expected = history.event(data.seq);
+        assert_eq!(data.channel, history.name(data.seq));
+        assert_eq!((&data.key, data.ts), (&expected.key, expected.ts));
+        assert_eq!(data.data.get(), expected.data, "data passes byte for byte");
+        let kind = if expected.snapshot { "snapshot" } else { "update" };
+        assert_eq!((data.r#type, data.prev), (kind, expected.prev));
+        if self.setup.mischief == Some(Mischief::LoseData) && expected.key.is_none() {
+            return;
+        }
+        let wanted = self.set.terms(expected.channel, &self.setup.rules, history);
+        let sampled = self.named(|judge| {
+            let seq = data.seq;
+            assert!(wanted.is_some(), "{} is not subscribed any more", history.describe(seq));
+            judge.ledger.deliver(seq, history, history.ticks())
+        });
+        self.totals.delivered += 1;
+        self.totals.sampled += u64::from(sampled);
+    }
+
+    /// Gives every event up to `seq` a state by the terms that hold now.
+    fn open_to(&mut self, seq: u64, history: &History) {
+        assert!(seq <= history.head(), "{}: {seq} is not given out yet", self.name);
+        for seq in self.ledger.opened() + 1..=seq {
+            let event = history.event(seq);
+            let terms = self.set.terms(event.channel, &self.setup.rules, history);
+            let state = self.ledger.wanted(event, terms);
+            self.ledger.push(state);
+        }
+    }
+
+    /// The set is another one: it holds for what is behind `seq`, and what it does not want at all
+    /// ends at once. What a notice ends by its policy must be receipted and stays open.
+    fn change(&mut self, boundary: u64, notice: bool, history: &History) {
+        self.set.changed();
+        let receipts = u16::try_from(self.ledger.receipts.len()).unwrap();
+        for channel in 0..history.channels.len() {
+            if self.set.terms(channel, &self.setup.rules, history).is_none() {
+                self.ledger.end(channel, boundary);
+            }
+        }
+        for seq in self.ledger.base() + 1..=self.ledger.opened() {
+            let state = self.ledger.state(seq);
+            if matches!(state, State::Delivered | State::Dropped(_)) {
+                continue;
+            }
+            let event = history.event(seq);
+            let terms = self.set.terms(event.channel, &self.setup.rules, history);
+            if seq > boundary {
+                let open = matches!(state, State::Open(_));
+                if open && self.ledger.is_passed(seq, event.channel) {
+                    continue;
+                }
+                let state = match self.ledger.wanted(event, terms) {
+                    State::Unwanted if open => State::Dropped(receipts),
+                    state => state,
+                };
+                self.ledger.set(seq, state);
+            } else if let (State::Open(number), None) = (state, terms) {
+                let policy = self.ledger.terms(number).policy;
+                let must_be_receipted = (notice && policy == Policy::Unsubscribe)
+                    || (policy != Policy::Latest && self.ledger.is_passed(seq, event.channel));
+                if !must_be_receipted {
+                    self.ledger.set(seq, State::Dropped(receipts));
+                }
+            }
+        }
+        self.ledger.changed = boundary;
+    }
+
+    /// Does something whose panic is followed by the client's name.
+    fn named<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let _name = Name(Rc::clone(&self.name));
+        act(self)
+    }
+}
+
+/// Says whose failure it is when a panic drops it.
+struct Name(Rc<str>);
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("that was {}", self.0);
+        }
+    }
+}

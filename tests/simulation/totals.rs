@@ -1,0 +1,71 @@
+//! What happened in how many seeds, so that the simulation cannot silently stop covering something.
+
+/// Counts of one client, one seed, or all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) delivered: u64,
+    pub(crate) superseded: u64,
+    pub(crate) missed: u64,
+    pub(crate) receipts_slow: u64,
+    pub(crate) receipts_max_age: u64,
+    pub(crate) receipts_max_lag_bytes: u64,
+    pub(crate) receipts_snapshot: u64,
+    /// With code 4100.
+    pub(crate) closes: u64,
+    /// Subscriptions that the server ended.
+    pub(crate) notices: u64,
+    pub(crate) tiers: u64,
+    pub(crate) sampled: u64,
+    pub(crate) partial: u64,
+    pub(crate) rate_limited: u64,
+}
+
+impl Totals {
+    fn named(&mut self) -> [(&'static str, &mut u64); 13] {
+        [
+            ("delivered", &mut self.delivered),
+            ("superseded", &mut self.superseded),
+            ("missed", &mut self.missed),
+            ("receipts for slow", &mut self.receipts_slow),
+            ("receipts for max_age", &mut self.receipts_max_age),
+            ("receipts for max_lag_bytes", &mut self.receipts_max_lag_bytes),
+            ("receipts for snapshot", &mut self.receipts_snapshot),
+            ("closes 4100", &mut self.closes),
+            ("unsubscribed notices", &mut self.notices),
+            ("tier messages", &mut self.tiers),
+            ("sampled deliveries", &mut self.sampled),
+            ("partial sends", &mut self.partial),
+            ("rate-limited requests", &mut self.rate_limited),
+        ]
+    }
+
+    pub(crate) fn count_receipt(&mut self, cause: &str, missed: u64) {
+        self.missed += missed;
+        match cause {
+            "slow" => self.receipts_slow += 1,
+            "max_age" => self.receipts_max_age += 1,
+            "max_lag_bytes" => self.receipts_max_lag_bytes += 1,
+            "snapshot" => self.receipts_snapshot += 1,
+            other => panic!("unknown cause {other}"),
+        }
+    }
+
+    pub(crate) fn add(&mut self, mut other: Self) {
+        for ((_, total), (_, count)) in self.named().into_iter().zip(other.named()) {
+            *total += *count;
+        }
+    }
+
+    /// Prints all of them; each must have happened in one seed of a hundred on average.
+    pub(crate) fn check(mut self, seeds: u64) {
+        println!("{seeds} seeds:");
+        let mut seldom = Vec::new();
+        for (name, &mut count) in self.named() {
+            println!("  {count:>12} {name}");
+            if count < seeds / 100 || count == 0 {
+                seldom.push(name);
+            }
+        }
+        assert!(seldom.is_empty(), "the seeds hardly cover {seldom:?}");
+    }
+}

@@ -1,0 +1,397 @@
+//! The world around one shard: sequencer, sockets and clients, all decided by a seed.
+//!
+//! Not here: what is right ([`crate::model`]). Invariant: time moves between turns only, and the
+//! shard is driven in the order that its own documentation asks of the shell.
+
+mod client;
+mod random;
+mod rules;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use fanfare::fanout::Now;
+use fanfare::fanout::connection::ConnectionId;
+use fanfare::fanout::sequencer::Sequencer;
+use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
+use fanfare::protocol::event::{Event, Kind};
+use fanfare::protocol::ws::close::CloseReason;
+use fanfare::telemetry::Telemetry;
+
+use crate::model::{Given, History, Judge, Mischief, Setup};
+use crate::totals::Totals;
+
+use client::Client;
+use random::Random;
+
+const CHANNELS: [&str; 7] =
+    ["trade.BTC", "trade.ETH", "quote.BTC", "quote.ETH", "book.BTC.raw", "book.ETH.raw", "status"];
+
+/// Turns in which events come and clients ask, and quiet ones after them.
+const TURNS_BUSY: usize = 45;
+const TURNS: usize = 60;
+
+/// Turns without anything to do that end a run: time for the slowest tier, and for looks that bring
+/// clients back to a faster one.
+const TURNS_QUIET: usize = 20;
+
+/// Ticks of a turn at most: one round of the sweep over all clients, and some.
+const TICKS: usize = 14;
+
+pub(crate) struct World {
+    random: Random,
+    verbose: bool,
+    shard: Shard,
+    telemetry: Arc<Telemetry>,
+    sequencer: Sequencer,
+    history: History,
+    setup: Rc<Setup>,
+    command_burst: u64,
+    clients: Vec<Client>,
+    /// Clients that ever were.
+    clients_count: usize,
+    now: Now,
+    events_a_turn: usize,
+    data_bytes_max: usize,
+    totals: Totals,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, verbose: bool, mischief: Option<Mischief>) -> Self {
+        let mut random = Random(seed);
+        let telemetry = Arc::new(Telemetry::new(1));
+        // A small log wraps often; a large one lets bursts grow past the bounds of one send.
+        let (log_bytes, events_a_turn, data_bytes_max) = match random.below(100) {
+            0..2 => (1 << 20, 900, 300),
+            2..30 => (64 << 10, 40, 600),
+            _ => (8 << 10, 6, 500),
+        };
+        let setup = Setup {
+            rules: rules::rules(&mut random),
+            log_bytes,
+            tier_moves: random.chance(50),
+            mischief,
+        };
+        let command_burst = random.pick(&[20, 50, 100]);
+        let settings = ShardSettings {
+            node: "sim".into(),
+            epoch: "epoch".into(),
+            log_bytes,
+            connections_max: 1_000,
+            subscriptions_max: 6,
+            message_bytes_max: 4_096,
+            heartbeat_ns: 2_000_000_000,
+            // A few frames only: chains of books, and the newest of some slots, are lost.
+            retained_bytes: if random.chance(20) { 2_000 } else { 16 << 20 },
+            rules: Arc::new(rules::for_server(&setup.rules)),
+            command_rate: random.pick(&[5, 20]),
+            command_burst,
+            tier_moves: setup.tier_moves,
+        };
+        Self {
+            shard: Shard::new(settings, Arc::clone(&telemetry), 0),
+            random,
+            verbose,
+            telemetry,
+            sequencer: Sequencer::new(100, 100),
+            history: History::default(),
+            setup: Rc::new(setup),
+            command_burst: command_burst.into(),
+            clients: Vec::new(),
+            clients_count: 0,
+            now: Now { monotonic_ns: 1, unix_ns: 1_700_000_000_000_000_000 },
+            events_a_turn,
+            data_bytes_max,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Runs to the end and returns what happened.
+    pub(crate) fn run(mut self) -> Totals {
+        for turn in 0..TURNS {
+            self.turn(turn < TURNS_BUSY);
+        }
+        // Everybody who is left reads everything.
+        for client in &mut self.clients {
+            client.reads = 100;
+        }
+        let mut quiet = 0;
+        for _ in 0..2_000 {
+            self.turn(false);
+            let idle = |client: &Client| {
+                client.socket.is_empty() && client.outbox.is_empty() && !client.waiting
+            };
+            let done = !self.shard.is_pass_due() && self.clients.iter().all(idle);
+            quiet = if done { quiet + 1 } else { 0 };
+            if quiet == TURNS_QUIET {
+                break;
+            }
+        }
+        assert_eq!(quiet, TURNS_QUIET, "everybody reads, and still it does not come to rest");
+        for client in &mut self.clients {
+            if client.leaving {
+                continue;
+            }
+            let judge = &mut client.judge;
+            judge.finish(&self.history);
+            assert_eq!(judge.answers, client.asked, "every request is answered once");
+            if judge.refused_for_rate == 0 && client.asked + client.pinged <= self.command_burst {
+                assert_eq!(judge.pongs, client.pinged, "every ping is answered once");
+            }
+            assert!(judge.pongs <= client.pinged, "no ping is answered twice");
+        }
+        self.shut_down();
+        self.totals
+    }
+
+    fn turn(&mut self, busy: bool) {
+        let step = self.random.below(400_000_000) as u64;
+        self.now.monotonic_ns += step;
+        self.now.unix_ns += step;
+        self.history.now_ns = self.now.monotonic_ns;
+        if busy {
+            self.produce();
+            if self.clients.len() < 12 && self.random.chance(40) {
+                self.connect();
+            }
+            for client in &mut self.clients {
+                client.speak(&mut self.random);
+            }
+        }
+        self.deliver_commands();
+        self.flush();
+        if !busy || self.random.chance(70) {
+            let count = if self.random.chance(50) { TICKS } else { 1 };
+            for _ in 0..count {
+                self.tick();
+            }
+            if self.random.chance(50) {
+                self.flush();
+            }
+        }
+        for at in 0..self.clients.len() {
+            self.read(at);
+        }
+        self.collect_closed();
+        self.shard.check_invariants();
+    }
+
+    fn tick(&mut self) {
+        self.history.tick();
+        self.shard.handle_tick(self.now);
+    }
+
+    fn produce(&mut self) {
+        if self.random.chance(20) {
+            return;
+        }
+        for _ in 0..self.random.below(self.events_a_turn) {
+            let given = self.event();
+            let kind = if given.snapshot { Kind::Snapshot } else { Kind::Update };
+            let Given { channel, key, ts, .. } = given;
+            let event = Event { channel, key, kind, ts, data: given.data.as_bytes() };
+            let seq = self.sequencer.handle_event(&event, self.now.unix_ns).unwrap();
+            assert_eq!(seq, self.history.push(given));
+        }
+        if let Some(batch) = self.sequencer.next_batch() {
+            self.shard.handle_batch(&batch, self.now);
+        }
+    }
+
+    /// Quotes have keys; one book is a slot without a key, the other two slots with keys.
+    fn event(&mut self) -> Given<'static> {
+        let random = &mut self.random;
+        let late = self.history.head() > 30 && random.chance(10);
+        let channel = if late { "late.x" } else { random.pick(&CHANNELS) };
+        let keyed = channel.starts_with("quote")
+            || channel == "book.ETH.raw"
+            || (channel == "status" && random.chance(50));
+        let key = keyed.then(|| random.pick(&["x", "y\"\\"]));
+        let snapshot = channel.starts_with("book") && random.chance(25);
+        let ts = random.chance(50).then(|| random.next() >> 2);
+        let pad = "é".repeat(random.below(self.data_bytes_max / 2));
+        let data = format!("{{ \"n\":{}.50,\"pad\":\"{pad}\"}}", self.history.head());
+        Given { channel, key, snapshot, ts, data }
+    }
+
+    fn connect(&mut self) {
+        let id = self.shard.handle_open(self.now);
+        self.clients_count += 1;
+        let name = format!("client {} ({id:?})", self.clients_count);
+        let judge = Judge::new(&name, Rc::clone(&self.setup));
+        let client = Client::new(id, judge, &mut self.random);
+        self.say(format_args!("{name} connects, reads {} %", client.reads));
+        self.clients.push(client);
+    }
+
+    /// The server reads some of what clients have written, cut anywhere; some connections break.
+    fn deliver_commands(&mut self) {
+        for client in &mut self.clients {
+            let mut cut = client.outbox.len();
+            if !self.random.chance(70) {
+                cut = self.random.below(cut + 1);
+            }
+            let mut bytes: Vec<_> = client.outbox.drain(..cut).collect();
+            if !bytes.is_empty() {
+                self.shard.handle_bytes(client.id, &mut bytes, self.now);
+            }
+            if self.random.below(1_000) < 3 {
+                client.leaving = true;
+                self.shard.handle_end(client.id, CloseReason::PeerReset);
+            }
+        }
+    }
+
+    /// Passes until nothing is due, so that only full sockets make clients lag.
+    fn flush(&mut self) {
+        for _ in 0..1_000 {
+            self.pass();
+            if !self.shard.is_pass_due() {
+                return;
+            }
+        }
+        panic!("a thousand passes of one turn find something to send");
+    }
+
+    /// One pass, with commands in the middle of it now and then, as tasks interleave in the shell.
+    fn pass(&mut self) {
+        let mut plan = Plan::default();
+        self.shard.begin_pass();
+        loop {
+            self.shard.next_sends(&mut plan);
+            if plan.sends.is_empty() {
+                break;
+            }
+            for send in &plan.sends {
+                let slices = &plan.slices[send.slices.clone()];
+                let bytes: Vec<u8> =
+                    slices.iter().flat_map(|&s| self.shard.slice(s).to_vec()).collect();
+                assert_eq!(bytes.len(), send.bytes);
+                let outcome = self.socket_takes(send.connection, &bytes);
+                let partial = matches!(outcome, Outcome::Took(taken) if taken < bytes.len());
+                self.totals.partial += u64::from(partial);
+                let waits = self.shard.handle_sent(send, outcome, self.now);
+                if let Some(client) = self.client(send.connection) {
+                    client.waiting |= waits;
+                }
+            }
+            if self.random.chance(20) {
+                self.deliver_commands();
+                self.tick();
+            }
+        }
+        self.shard.end_pass(self.now);
+    }
+
+    fn socket_takes(&mut self, id: ConnectionId, bytes: &[u8]) -> Outcome {
+        let breaks = self.random.below(2_000) == 0;
+        let Some(client) = self.client(id) else { return Outcome::Took(bytes.len()) };
+        if breaks {
+            client.leaving = true;
+            return Outcome::Failed;
+        }
+        Outcome::Took(client.take(bytes))
+    }
+
+    /// A client reads, and the shell's writer goes on where its socket had been full.
+    fn read(&mut self, at: usize) {
+        let reads = self.clients[at].reads;
+        if !self.random.chance(reads) {
+            if reads == 0 && self.random.chance(3) {
+                self.clients[at].reads = 100; // A stalled client comes back.
+            }
+            return;
+        }
+        let client = &mut self.clients[at];
+        let len = client.socket.len();
+        let count = if self.random.chance(50) { len } else { self.random.below(len + 1) };
+        let bytes: Vec<_> = client.socket.drain(..count).collect();
+        client.judge.receive(&bytes, &self.history);
+        if client.judge.closed.is_some() && !client.leaving {
+            client.close(1000, &mut self.random);
+        }
+        if !client.waiting || client.socket.len() >= client.socket_bytes_max {
+            return;
+        }
+        client.waiting = false;
+        let id = client.id;
+        match self.shard.next_write(id).map(<[u8]>::to_vec) {
+            None => self.shard.handle_writable(id),
+            Some(bytes) => {
+                let outcome = self.socket_takes(id, &bytes);
+                self.shard.handle_written(id, outcome, self.now);
+            }
+        }
+    }
+
+    fn collect_closed(&mut self) {
+        while let Some((id, reason)) = self.shard.next_closed() {
+            self.say(format_args!("{id:?} is closed: {}", reason.name()));
+            let Some(at) = self.clients.iter().position(|client| client.id == id) else { continue };
+            let mut client = self.clients.swap_remove(at);
+            let judge = &mut client.judge;
+            judge.receive(&client.socket, &self.history);
+            match (judge.closed, reason) {
+                // The close frame found no room in a socket that nobody reads.
+                (None, CloseReason::SlowConsumer) => judge.check_slow_consumer(&self.history),
+                (Some(4100), _) => {}
+                (_, CloseReason::RateLimited) | (Some(1008), _) => {
+                    let said = client.asked + client.pinged;
+                    let burst = self.command_burst;
+                    assert!(said > 2 * burst, "1008 after {said} messages, the burst is {burst}");
+                }
+                (closed, _) => {
+                    assert!(client.leaving || closed.is_some(), "{id:?} is closed: {reason:?}");
+                }
+            }
+            judge.leave(&self.history);
+            self.count(&client);
+        }
+    }
+
+    /// An orderly stop: each client gets a close frame after its last event, and answers it.
+    fn shut_down(&mut self) {
+        self.shard.handle_shutdown(self.now);
+        for _ in 0..200 {
+            self.pass();
+            for at in 0..self.clients.len() {
+                self.read(at);
+            }
+            self.deliver_commands();
+            self.collect_closed();
+            if self.clients.is_empty() {
+                break;
+            }
+        }
+        self.now.monotonic_ns += 3_600_000_000_000;
+        for _ in 0..100 {
+            self.shard.handle_tick(self.now);
+        }
+        self.collect_closed();
+        assert_eq!(self.shard.connection_count(), 0, "nobody is left");
+        let counters = &self.telemetry.shards[0];
+        assert_eq!((counters.connections.value(), counters.blocked.value()), (0, 0));
+        assert_eq!(counters.opened.value(), counters.closed.value());
+    }
+
+    fn count(&mut self, client: &Client) {
+        let (judge, said) = (&client.judge, client.asked + client.pinged);
+        let refused = judge.refused_for_rate;
+        assert!(
+            refused == 0 || said > self.command_burst,
+            "{refused} of {said} messages were refused, the burst is {}",
+            self.command_burst
+        );
+        self.totals.add(judge.totals);
+    }
+
+    fn client(&mut self, id: ConnectionId) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|client| client.id == id)
+    }
+
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        if self.verbose {
+            println!("seq {:>5} {what}", self.sequencer.seq_last());
+        }
+    }
+}
