@@ -9,16 +9,15 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use fanfare::fanout::connection::Connection;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use report::{commit, cpu, progress, read};
 use support::{Client, Server, eventually};
 
+mod report;
 #[path = "../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
@@ -132,12 +131,6 @@ fn measure(count: usize) -> Value {
     })
 }
 
-fn progress(what: &str, count: usize) -> ProgressBar {
-    let template = "{msg:>10} {bar:40} {human_pos}/{human_len} {per_sec} {eta}";
-    let style = ProgressStyle::with_template(template).expect("a constant");
-    ProgressBar::new(count as u64).with_style(style).with_message(what.to_owned())
-}
-
 fn table(summary: &Value) -> String {
     let each = &summary["per_connection"];
     let mut text = format!("{} connections, each received the event\n", summary["connections"]);
@@ -159,12 +152,8 @@ fn table(summary: &Value) -> String {
 
 /// Writes the directory and returns its path.
 fn write_results(summary: &Value) -> String {
-    let host = read("/proc/sys/kernel/hostname");
-    let name = format!("{}-{}-idle", said_by("date", &["+%F"]), host.trim());
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name);
-    fs::create_dir_all(&folder).unwrap();
-    let text = serde_json::to_string_pretty(summary).unwrap();
-    fs::write(folder.join("summary.json"), text + "\n").unwrap();
+    let folder = report::folder("idle");
+    report::write_summary(&folder, summary);
     let field = |name: &str| summary[name].as_str().unwrap().to_owned();
     let readme = format!(
         "# Idle connections\n\n\
@@ -194,37 +183,10 @@ fn write_results(summary: &Value) -> String {
     folder.display().to_string()
 }
 
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
 /// The number that follows `name`.
 fn number_after(text: &str, name: &str) -> u64 {
     let rest = &text[text.find(name).unwrap_or_else(|| panic!("no {name} in {text}"))..];
     rest[name.len()..].split_whitespace().next().unwrap().parse().unwrap()
-}
-
-/// What a program prints.
-fn said_by(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-fn commit() -> String {
-    let git = |arguments: &[&str]| said_by("git", arguments);
-    let changed = if git(&["status", "--porcelain", "src", "Cargo.lock"]).is_empty() {
-        ""
-    } else {
-        " with changes in src"
-    };
-    format!("{}{changed}", git(&["rev-parse", "--short=12", "HEAD"]))
-}
-
-fn cpu() -> String {
-    let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{} ({cores} CPUs)", model.trim_start_matches(['\t', ' ', ':']))
 }
 
 fn round(seconds: f64) -> f64 {

@@ -15,19 +15,17 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fanfare::config::mapping::{MapRule, Pointer};
-use fanfare::config::{Replay, ReplayInput, Speed};
-use fanfare::limits::LINE_BYTES_MAX;
 use fanfare::protocol::ws::frame::Opcode;
-use fanfare::sources::capture::Capture;
-use fanfare::sources::parser::Parser;
 
-use support::{Client, Event, Server, fanfare};
+use day::Day;
+use support::{Client, Event, Server};
+
+#[path = "end_to_end/day.rs"]
+#[expect(dead_code, reason = "the tests with slow clients use the rest")]
+mod day;
 
 #[path = "end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
@@ -38,95 +36,6 @@ const READ_BYTES: usize = 256 << 10;
 
 /// Without a byte for so long, the feed is taken for stuck.
 const STUCK: Duration = Duration::from_secs(60);
-
-/// What is replayed, and to how many.
-struct Day {
-    files: Vec<PathBuf>,
-    mapping: &'static str,
-    /// Pointer to the time of a line, for files that must be sorted.
-    time: Option<&'static str>,
-    everything: usize,
-    single: usize,
-}
-
-impl Day {
-    fn full() -> Option<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folders = match std::env::var_os("FANFARE_DATA") {
-            Some(folder) => vec![PathBuf::from(folder)],
-            None => vec![manifest.join("../shared/data"), manifest.join("../../shared/data")],
-        };
-        let folder = folders.iter().map(|folder| folder.join("binance-20240808"));
-        let folder = folder.into_iter().find(|folder| folder.is_dir())?;
-        let files = [
-            "usdm/btcusdt_20240808.gz",
-            "usdm/ethusdt_20240808.gz",
-            "spot/btcusdt_20240808.gz",
-            "spot/ethusdt_20240808.gz",
-            "cm/btcusd_perp_20240808.gz",
-            "cm/ethusd_perp_20240808.gz",
-        ];
-        Some(Self {
-            files: files.iter().map(|file| folder.join(file)).collect(),
-            mapping: include_str!("../examples/mappings/binance-20240808.toml"),
-            time: None,
-            everything: 1_000,
-            single: 200,
-        })
-    }
-
-    fn vendored() -> Self {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        Self {
-            files: vec![manifest.join("examples/data/binance-spot-20250325.json.gz")],
-            mapping: include_str!("../examples/mappings/barter-20250325.toml"),
-            time: Some("/Item/time_received"),
-            everything: 100,
-            single: 30,
-        }
-    }
-
-    /// The example's rules as `--map` takes them.
-    fn rules(&self) -> Vec<String> {
-        let file: toml::Table = self.mapping.parse().unwrap();
-        let rules = file["source"][0]["map"].as_array().unwrap();
-        rules.iter().map(ToString::to_string).collect()
-    }
-
-    fn replay(&self) -> Replay {
-        Replay {
-            input: ReplayInput::Files(self.files.clone()),
-            speed: Speed::Max,
-            looping: false,
-            sort: self.time.is_some(),
-            time: self.time.map(|pointer| Pointer::parse(pointer).unwrap()),
-        }
-    }
-
-    /// Calls `each` with every event of the capture, in order.
-    fn for_each(&self, mut each: impl FnMut(&fanfare::protocol::event::Event<'_>)) {
-        let rules = self.rules().iter().map(|rule| MapRule::parse_inline(rule).unwrap()).collect();
-        let mut parser = Parser::new(rules, LINE_BYTES_MAX);
-        let mut capture = Capture::open(&self.replay()).unwrap();
-        while let Some(record) = capture.next_record().unwrap() {
-            each(&parser.parse(record.line, Some(record.file)).unwrap());
-        }
-    }
-
-    /// `fanfare replay` of it into a server.
-    fn command(&self, to: &str) -> Command {
-        let mut command = fanfare("replay --speed max --to");
-        command.arg(to);
-        if let Some(pointer) = self.time {
-            command.args(["--sort", "--time", pointer]);
-        }
-        for rule in self.rules() {
-            command.args(["--map", &rule]);
-        }
-        command.args(&self.files);
-        command
-    }
-}
 
 /// The stream of one subscriber of `>`, and each channel's part of it.
 #[derive(Default)]
@@ -178,7 +87,7 @@ struct Subscriber {
 
 impl Subscriber {
     fn open(server: &Server, pattern: &str) -> TcpStream {
-        let client = Client::subscribed(server, pattern);
+        let client = Client::subscribed_to_all(server, pattern);
         client.stream.set_nonblocking(true).unwrap();
         client.stream
     }
@@ -295,13 +204,7 @@ fn check(day: &Day, reference: &Reference) {
 
 #[test]
 fn every_subscriber_gets_every_event_of_a_whole_capture_once_and_in_order() {
-    let day = Day::full().unwrap_or_else(|| {
-        eprintln!(
-            "SKIPPED the full capture: no binance-20240808 in ../shared/data or $FANFARE_DATA; \
-             the vendored one goes to fewer subscribers instead"
-        );
-        Day::vendored()
-    });
+    let day = Day::found();
     let mut counts = HashMap::<String, u64>::new();
     day.for_each(|event| *counts.entry(event.channel.to_owned()).or_default() += 1);
     let mut channels: Vec<_> = counts.keys().cloned().collect();
@@ -332,7 +235,7 @@ fn every_subscriber_gets_every_event_of_a_whole_capture_once_and_in_order() {
         let threads: Vec<_> = (parts.into_iter())
             .map(|(first, others)| scope.spawn(move || compare(first, others, events)))
             .collect();
-        let output = day.command(&server.sources[0]).output().unwrap();
+        let output = day.command(&server.sources[0], "--speed max").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
         println!("{} after {:.1?}", said.trim(), begun.elapsed());

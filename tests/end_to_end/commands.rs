@@ -14,7 +14,7 @@ fn a_subscription_says_what_came_of_it_and_brings_the_producers_bytes() {
     );
     assert_eq!((&reply["success"], &reply["req_id"]), (&json!(true), &json!("a")));
     let channels = ["trade.BTC", "quote.*"]
-        .map(|channel| json!({"channel": channel, "policy": "all", "seq": 0, "matched": 0}));
+        .map(|channel| json!({"channel": channel, "policy": "auto", "seq": 0, "matched": 0}));
     assert_eq!(reply["result"], json!(channels));
 
     // Spaces, digits, escapes and order: all as the producer wrote them.

@@ -14,5 +14,6 @@ mod slow;
 mod sources;
 mod stop;
 mod support;
+mod terms;
 mod upgrade;
 mod websocket;

@@ -58,7 +58,8 @@ fn a_client_that_falls_off_the_log_is_told_what_it_missed_and_goes_on_at_the_hea
                 (&message["cause"], &message["channels"]),
                 (&json!("slow"), &json!(["odd"]))
             );
-            assert_eq!(number("from"), passed + 1, "{text}");
+            let first_missed = passed - passed % 2 + 2;
+            assert!((passed + 1..=first_missed).contains(&number("from")), "{text}");
             // Events 2, 4, 6, … are on `odd`.
             assert_eq!(number("missed"), number("to") / 2 - passed / 2, "{text}");
             missed += number("missed");

@@ -302,6 +302,16 @@ impl Client {
         client
     }
 
+    /// Connects and subscribes to every event of one pattern.
+    pub(crate) fn subscribed_to_all(server: &Server, pattern: &str) -> Self {
+        let mut client = Self::connect(server);
+        let params = serde_json::json!({ "channels": pattern, "policy": "all" });
+        let request = serde_json::json!({ "method": "subscribe", "params": params });
+        let reply = client.ask(&request.to_string());
+        assert_eq!(reply["success"], true, "{reply}");
+        client
+    }
+
     /// Goes on with a connection that was upgraded, and read up to the end of a frame.
     pub(crate) const fn taken_over(stream: TcpStream) -> Self {
         let reader = Reader::new(Role::Client, 16 << 20);

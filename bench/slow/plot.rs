@@ -1,0 +1,81 @@
+//! A line plot as SVG: memory over time, with the bound of each line.
+//!
+//! Not here: what is plotted. Invariant: what is drawn lies within the frame.
+
+use std::fmt::Write;
+
+const WIDTH: f64 = 860.0;
+const HEIGHT: f64 = 360.0;
+const LEFT: f64 = 70.0;
+const BOTTOM: f64 = 40.0;
+const TOP: f64 = 20.0;
+const RIGHT: f64 = 20.0;
+const COLOURS: [&str; 3] = ["#1f6feb", "#d29922", "#2da44e"];
+const MIB: f64 = 1_048_576.0;
+
+/// One line.
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    /// Seconds and bytes.
+    pub(crate) points: Vec<(f64, u64)>,
+    /// Dashed, where the points must stay below.
+    pub(crate) bound: u64,
+}
+
+/// The document.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(crate) fn memory(lines: &[Line]) -> String {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let seconds = points().fold(1.0_f64, |most, point| most.max(point.0));
+    let bytes = lines.iter().map(|line| line.bound).chain(points().map(|point| point.1)).max();
+    let step = nice(bytes.unwrap_or(1) as f64 / MIB / 5.0);
+    let top = step * (bytes.unwrap_or(1) as f64 / MIB / step).ceil();
+    let x = |at: f64| LEFT + at / seconds * (WIDTH - LEFT - RIGHT);
+    let y = |at: f64| HEIGHT - BOTTOM - at / top * (HEIGHT - BOTTOM - TOP);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
+    );
+    let mut mark = 0.0;
+    while mark <= top {
+        let at = y(mark);
+        let (label, end) = (LEFT - 6.0, WIDTH - RIGHT);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{LEFT} {at:.1}H{end}\" stroke=\"#ddd\"/>\
+             <text x=\"{label}\" y=\"{:.1}\" text-anchor=\"end\">{mark:.0} MiB</text>",
+            at + 4.0
+        );
+        mark += step;
+    }
+    for tenth in 0..=6 {
+        let at = seconds * f64::from(tenth) / 6.0;
+        let (across, down) = (x(at), HEIGHT - BOTTOM + 18.0);
+        let label = format!("<text x=\"{across:.1}\" y=\"{down}\" text-anchor=\"middle\">");
+        let _ = writeln!(svg, "{label}{at:.0} s</text>");
+    }
+    for (number, (line, colour)) in lines.iter().zip(COLOURS).enumerate() {
+        let place =
+            |&(at, bytes): &(f64, u64)| format!("{:.1},{:.1}", x(at), y(bytes as f64 / MIB));
+        let path: Vec<_> = line.points.iter().map(place).collect();
+        let (bound, end, text) = (y(line.bound as f64 / MIB), WIDTH - RIGHT, HEIGHT - 6.0);
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
+             <path d=\"M{LEFT} {bound:.1}H{end}\" stroke=\"{colour}\" stroke-dasharray=\"6 4\"/>\n\
+             <text x=\"{}\" y=\"{text}\" fill=\"{colour}\">{} (dashed: bound)</text>",
+            path.join(" "),
+            LEFT + 330.0 * number as f64,
+            line.name
+        );
+    }
+    svg + "</svg>\n"
+}
+
+/// A round number of at least `least`.
+fn nice(least: f64) -> f64 {
+    let power = 10.0_f64.powf(least.log10().floor());
+    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= least);
+    factor.unwrap_or(10.0) * power
+}
