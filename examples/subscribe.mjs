@@ -13,7 +13,8 @@ let accounted = 0; // up to this seq of all channels, everything was sent or rec
 
 const socket = new WebSocket(url, ["fanfare.v1.json"]);
 socket.onopen = () =>
-  socket.send(JSON.stringify({ method: "subscribe", params: { channels }, req_id: 1 }));
+  // With other policies, newer events may stand for older ones.
+  socket.send(JSON.stringify({ method: "subscribe", params: { channels, policy: "all" }, req_id: 1 }));
 socket.onerror = () => console.error(`cannot connect to ${url}, or the connection broke`);
 socket.onclose = ({ code, reason }) => console.error(`closed: ${code} ${reason}`);
 socket.onmessage = ({ data: text }) => {
@@ -23,7 +24,7 @@ socket.onmessage = ({ data: text }) => {
     accounted = message.result[0].seq;
   } else if (message.channel === "control") {
     if (message.type === "gap") {
-      accounted = message.to;
+      accounted = Math.max(accounted, message.to);
       console.error(`missed ${message.missed} of ${message.channels}`);
     } else if (message.type === "heartbeat") {
       accounted = message.seq;

@@ -10,7 +10,8 @@ from websockets.sync.client import connect
 
 url, *channels = sys.argv[1:] or ["ws://127.0.0.1:9001/v1", ">"]
 with connect(url, subprotocols=["fanfare.v1.json"], max_size=None) as socket:
-    request = {"method": "subscribe", "params": {"channels": channels}, "req_id": 1}
+    params = {"channels": channels, "policy": "all"}  # with others, newer events may stand for older
+    request = {"method": "subscribe", "params": params, "req_id": 1}
     socket.send(json.dumps(request))
     seen = {}  # the last seq of each channel
     accounted = 0  # up to this seq of all channels, everything was sent or receipted
@@ -22,7 +23,7 @@ with connect(url, subprotocols=["fanfare.v1.json"], max_size=None) as socket:
             accounted = message["result"][0]["seq"]
         elif message["channel"] == "control":
             if message["type"] == "gap":
-                accounted = message["to"]
+                accounted = max(accounted, message["to"])
                 print(f"missed {message['missed']} of {message['channels']}", file=sys.stderr)
             elif message["type"] == "heartbeat":
                 accounted = message["seq"]
