@@ -71,11 +71,11 @@ pub const FLUSH_SENDS_MAX: usize = 256;
 pub const OWED_BYTES_MAX: usize = 256 << 10;
 
 /// Writes to sockets that were full, between two turns of the fan-out that wants one: they bring at
-/// most as many times [`GATHER_BYTES_MAX`], and seldom more than half a millisecond.
-pub const WRITES_PER_TURN: usize = 8;
+/// most as many times [`GATHER_BYTES_MAX`], and seldom more than a tenth of a millisecond.
+pub const WRITES_PER_TURN: usize = 2;
 
 /// Ready connections that one pass visits, behind those in sync; the others wait for the next.
-pub const READY_PER_PASS: usize = 64;
+pub const READY_PER_PASS: usize = 16;
 
 /// Connections of one shard (default).
 pub const CONNECTIONS_MAX: usize = 100_000;
