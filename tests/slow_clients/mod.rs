@@ -5,6 +5,7 @@
 //! are published only during [`Stage::play`], and after it the first member has all of them.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use fanfare::limits::{BATCH_BYTES_MAX, LOG_BYTES_PER_ENTRY, RING_BATCHES};
@@ -86,7 +87,9 @@ impl Memory {
 
 /// The cores of this process: the first one is the shard's, the last one everybody else's.
 pub(crate) fn cores() -> Vec<core_affinity::CoreId> {
-    core_affinity::get_core_ids().expect("Linux lists them")
+    static CORES: OnceLock<Vec<core_affinity::CoreId>> = OnceLock::new();
+    // As they were at the start: a thread that pins itself sees only its own afterwards.
+    CORES.get_or_init(|| core_affinity::get_core_ids().expect("Linux lists them")).clone()
 }
 
 /// How many clients of which kind.
