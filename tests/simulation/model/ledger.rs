@@ -4,8 +4,6 @@
 //! must be superseded or counted by a receipt ([`super::receipts`]). Not here: what messages say.
 //! Invariant: `states` holds every event from `base + 1` on that a message has spoken of.
 
-use std::cell::Cell;
-
 use super::history::{Expected, History};
 use super::terms::{Policy, Terms};
 
@@ -61,8 +59,6 @@ pub(super) struct Ledger {
     pub(super) changed: u64,
     /// Its socket was full at some time.
     pub(super) slow: bool,
-    /// An event of a book that is missing: the server must end the connection for it.
-    pub(super) missing: Cell<Option<u64>>,
 }
 
 impl Ledger {
@@ -227,8 +223,9 @@ impl Ledger {
         if (self.may_conflate(terms) && newest > seq) || self.is_receipted(seq, history) {
             return;
         }
+        // The note that a book was dropped comes where its last dropped event was. Until then the
+        // others of the channel go on; the settlement sees what is not made good.
         if event.book && (self.slow || terms.interval_ms.is_some()) {
-            self.missing.set(Some(seq));
             return;
         }
         panic!(
