@@ -13,7 +13,8 @@ async def main(url, patterns):
         print("open", socket.subprotocol, flush=True)
         await asyncio.wait_for(await socket.ping(), timeout=10)
         print("pong", flush=True)
-        request = {"method": "subscribe", "params": {"channels": patterns}, "req_id": 1}
+        params = {"channels": patterns, "policy": "all"}
+        request = {"method": "subscribe", "params": params, "req_id": 1}
         await socket.send(json.dumps(request))
         try:
             while True:

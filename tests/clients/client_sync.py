@@ -11,7 +11,8 @@ with connect(url, subprotocols=["fanfare.v1.json"], max_size=None) as socket:
     print("open", socket.subprotocol, flush=True)
     if socket.ping().wait(timeout=10):
         print("pong", flush=True)
-    socket.send(json.dumps({"method": "subscribe", "params": {"channels": patterns}, "req_id": 1}))
+    params = {"channels": patterns, "policy": "all"}
+    socket.send(json.dumps({"method": "subscribe", "params": params, "req_id": 1}))
     try:
         while True:
             print(socket.recv(), flush=True)

@@ -140,7 +140,8 @@ class CurlClient(ClientProgram):
     """`curl` that upgrades and subscribes: the frame is the body, with no length announced."""
 
     def __init__(self, url, patterns):
-        request = {"method": "subscribe", "params": {"channels": patterns}, "req_id": 1}
+        params = {"channels": patterns, "policy": "all"}
+        request = {"method": "subscribe", "params": params, "req_id": 1}
         body = frames.masked(frames.PING, b"?") + frames.masked(
             frames.TEXT, json.dumps(request).encode()
         )
