@@ -214,15 +214,27 @@ fn write_results(folder: &Path, summary: &Value, samples: &[Sample]) {
     fs::write(folder.join("README.md"), page(summary)).unwrap();
 }
 
-fn page(summary: &Value) -> String {
+/// How and where a run was taken, for its page.
+fn taken(summary: &Value) -> String {
     let field = |name: &str| summary[name].as_str().unwrap();
+    format!(
+        "- Command: `{}` (server: `{}`)\n- Commit: {} ({})\n- Kernel: {}\n- CPU: {}\n",
+        field("command"),
+        field("server_command"),
+        field("commit"),
+        field("profile"),
+        field("kernel"),
+        field("cpu"),
+    )
+}
+
+fn page(summary: &Value) -> String {
     let clients = &summary["clients"];
     format!(
         "# Slow clients\n\n\
          **Question**: what do {} stalled and {} slow clients cost beside {} healthy ones, and is \
          what they lose said exactly?\n\n```text\n{}```\n\n![memory over time](memory.svg)\n\n\
-         - Command: `{}` (server: `{}`)\n- Commit: {} ({})\n- Kernel: {}\n- CPU: {}\n\
-         - {} events on {} channels in {} s, {} times the recorded pace\n\
+         {}- {} events on {} channels in {} s, {} times the recorded pace\n\
          - Closed with 4100 because a book was no longer whole: {} clients\n\
          - Figures: [summary.json](summary.json), each second: [samples.csv](samples.csv)\n\n\
          Every client's account adds up: delivered, superseded and receipted are all that it \
@@ -238,12 +250,7 @@ fn page(summary: &Value) -> String {
         clients["slow"],
         clients["healthy"],
         table(summary),
-        field("command"),
-        field("server_command"),
-        field("commit"),
-        field("profile"),
-        field("kernel"),
-        field("cpu"),
+        taken(summary),
         summary["events"],
         summary["channels"],
         summary["seconds"],

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{percentiles, profile, server_command};
+use super::{percentiles, profile, server_command, taken};
 use crate::report::{self, commit, cpu, progress, read};
 use crate::scenario::{self, Count, Stage};
 
@@ -150,14 +150,12 @@ fn table(summary: &Value) -> String {
 }
 
 fn write_page(folder: &Path, summary: &Value) {
-    let field = |name: &str| summary[name].as_str().unwrap();
     let clients = &summary["clients"];
     let page = format!(
         "# Isolation\n\n\
          **Question**: do {} stalled and {} slow clients move the delivery of {} healthy ones?\n\n\
          ```text\n{}```\n\n\
-         - Command: `{}` (server: `{}`)\n- Commit: {} ({})\n- Kernel: {}\n- CPU: {}\n\
-         - Figures: [summary.json](summary.json)\n\n\
+         {}- Figures: [summary.json](summary.json)\n\n\
          Rounds alternate in one server process; in each the same piece of the capture is replayed \
          at {} times its pace, and the first {WARM_UP_SECONDS} s of {SECONDS} are not counted. \
          Latency is from `ts_in` to the read of the client, so it holds the reading thread's own \
@@ -170,12 +168,7 @@ fn write_page(folder: &Path, summary: &Value) {
         clients["slow"],
         clients["healthy"],
         table(summary),
-        field("command"),
-        field("server_command"),
-        field("commit"),
-        field("profile"),
-        field("kernel"),
-        field("cpu"),
+        taken(summary),
         summary["pace"],
     );
     fs::write(folder.join("README.md"), page).unwrap();
