@@ -55,6 +55,12 @@ impl Place {
             conflating: class.sampler.is_some(),
         }
     }
+
+    /// So many events with so many bytes are not open any more.
+    pub(super) const fn take(&mut self, events: u64, bytes: u64) {
+        self.taken = self.taken.wrapping_add(events);
+        self.taken_bytes = self.taken_bytes.wrapping_add(bytes);
+    }
 }
 
 /// A change of the subscription set that takes effect where the head was when it was asked for.
@@ -206,16 +212,17 @@ impl View<'_> {
         lagging.map(|class| lag.places[class].from).min()
     }
 
-    /// Whether the log has left a place behind that does not conflate: what is still open there can
-    /// only be told from all that the log holds.
+    /// Whether the log has left a place behind that does not conflate and may be of books: what is
+    /// still open there can only be told from all that the log holds.
     #[must_use]
-    pub fn is_left(&self, lag: &Lag) -> bool {
+    pub fn is_laden(&self, lag: &Lag) -> bool {
         let tail = self.log.tail();
-        (0..lag.places.len()).any(|class| {
-            lag.places[class].from < tail
-                && !self.classes()[class].conflates()
-                && !self.is_done(lag, class)
-        })
+        self.slots.has_books()
+            && (0..lag.places.len()).any(|class| {
+                lag.places[class].from < tail
+                    && !self.classes()[class].conflates()
+                    && !self.is_done(lag, class)
+            })
     }
 
     /// Last `seq` before entry `number`, if that can be told.
@@ -225,21 +232,19 @@ impl View<'_> {
 
     /// Calls `each` for every open or superseded entry from `start` on, in order.
     pub fn each(&self, lag: &Lag, start: u64, each: impl FnMut(Item) -> ControlFlow<()>) {
-        self.each_of(lag, start, u64::MAX, usize::MAX, each);
+        self.each_of(lag, start, usize::MAX, each);
     }
 
-    /// The same up to the entry `limit`, looking at `entries_max` entries at most; returns where it
-    /// ended.
+    /// The same, looking at `entries_max` entries at most; returns where it ended.
     fn each_of(
         &self,
         lag: &Lag,
         start: u64,
-        limit: u64,
         entries_max: usize,
         mut each: impl FnMut(Item) -> ControlFlow<()>,
     ) -> u64 {
         let ends = (0..lag.places.len()).map(|class| self.end(lag, class));
-        let end = ends.max().unwrap_or(0).min(limit).max(start);
+        let end = ends.max().unwrap_or(0).max(start);
         let tail = self.log.tail();
         let mut left = entries_max;
         for (number, kept) in self.retained.range(start..tail.min(end)) {
@@ -305,7 +310,7 @@ impl View<'_> {
     pub fn first(&self, lag: &mut Lag) -> Option<Item> {
         let start = self.start(lag)?;
         let mut first = None;
-        let end = self.each_of(lag, start, u64::MAX, WALK_ENTRIES_MAX, |item| {
+        let end = self.each_of(lag, start, WALK_ENTRIES_MAX, |item| {
             if item.is_open {
                 first = Some(item);
                 return ControlFlow::Break(());
@@ -334,7 +339,7 @@ impl View<'_> {
         let mut walked = Walked { bytes: 0, events: 0, end: 0 };
         let Some(start) = self.start(lag) else { return walked };
         let (mut last, mut pieces): (Option<Piece>, usize) = (None, 0);
-        walked.end = self.each_of(lag, start, u64::MAX, WALK_ENTRIES_MAX, |item| {
+        walked.end = self.each_of(lag, start, WALK_ENTRIES_MAX, |item| {
             let len = item.entry.len as usize;
             if !item.is_open {
                 return ControlFlow::Continue(());
@@ -362,19 +367,20 @@ impl View<'_> {
         walked
     }
 
-    /// Moves the places over `bytes` of open frames that the socket took, and if it took them all,
-    /// up to entry `end`.
+    /// Moves the places over `bytes` of open frames that the socket took, and up to entry `end`,
+    /// before which nothing else is open.
     pub fn advance(&self, lag: &mut Lag, bytes: usize, end: u64) -> Taken {
         let mut taken = Taken { events: 0, rest: None };
-        let Some(start) = self.start(lag) else { return taken };
-        let mut left = bytes;
+        let start = self.start(lag).unwrap_or(u64::MAX);
+        let (mut left, mut reached) = (bytes, 0);
         let mut counts = vec![(0, 0); lag.places.len()];
-        let reached = self.each_of(lag, start, end, usize::MAX, |item| {
-            if item.is_open && left == 0 {
+        self.each(lag, start, |item| {
+            if left == 0 {
                 return ControlFlow::Break(());
             }
             counts[item.class].0 += 1;
             counts[item.class].1 += u64::from(item.entry.len);
+            reached = item.number + 1;
             if item.is_open {
                 taken.events += 1;
                 let len = item.entry.len as usize;
@@ -383,13 +389,12 @@ impl View<'_> {
                 }
                 left = left.saturating_sub(len);
             }
-            ControlFlow::Continue(())
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         for (place, (events, bytes)) in lag.places.iter_mut().zip(counts) {
-            place.taken = place.taken.wrapping_add(events);
-            place.taken_bytes = place.taken_bytes.wrapping_add(bytes);
+            place.take(events, bytes);
         }
-        self.move_to(lag, reached);
+        self.move_to(lag, reached.max(end));
         taken
     }
 

@@ -223,20 +223,10 @@ impl Shard {
         match outcome {
             Outcome::Failed => self.finish(id, CloseReason::PeerReset),
             Outcome::Took(bytes) => {
-                let end = self.write_end(id);
-                self.advance(id, bytes, end, now);
+                self.advance(id, bytes, 0, now);
                 self.handle_writable(id);
             }
         }
-    }
-
-    /// Number behind the last entry that [`Self::next_write`] has looked at; 0 when what is owed
-    /// comes first.
-    fn write_end(&mut self, id: ConnectionId) -> u64 {
-        if self.connection(id).is_none_or(|connection| !connection.owed.is_empty()) {
-            return 0;
-        }
-        self.lagging(id).map_or(0, |(view, lag)| view.walk(lag, 1, |_| {}).end)
     }
 
     /// A full socket is writable again.
@@ -383,7 +373,7 @@ impl Shard {
     fn handle_partial(&mut self, send: &Send, bytes: usize, now: Now) {
         let id = send.connection;
         self.leave_members(id);
-        self.advance(id, bytes, send.end, now);
+        self.advance(id, bytes, 0, now);
         let Some(connection) = self.connection_mut(id) else { return };
         connection.lane = Lane::Blocked;
         if let Some(lag) = &mut connection.lag {
@@ -393,8 +383,8 @@ impl Shard {
     }
 
     /// Moves a connection that is not in sync over `bytes` that its socket took, first what is
-    /// owed, then frames; and if those were all, up to entry `end`. The rest of a frame that was
-    /// cut becomes owed.
+    /// owed, then frames, and up to entry `end`, before which nothing else is open. The rest of a
+    /// frame that was cut becomes owed.
     fn advance(&mut self, id: ConnectionId, bytes: usize, end: u64, now: Now) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         if bytes > 0 {

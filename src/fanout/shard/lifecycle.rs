@@ -139,17 +139,12 @@ impl Shard {
         }
     }
 
-    /// Owes a connection one text message, whose payload `write` appends.
+    /// Owes a connection one text message, whose payload `write` appends. Nothing follows a close
+    /// frame.
     pub(super) fn say(&mut self, id: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         write(&mut text);
-        self.owe_text(id, text);
-    }
-
-    /// Owes a connection the message in `text`, which is the shard's buffer for it. Nothing follows
-    /// a close frame.
-    pub(super) fn owe_text(&mut self, id: ConnectionId, text: Vec<u8>) {
         if self.connection(id).is_some_and(|connection| !connection.is_closing()) {
             self.owe(id, |out| frame::write_frame(out, Opcode::Text, &text));
         }

@@ -26,9 +26,7 @@ impl Shard {
     /// Brings a connection that is not in sync within its limits, so that what it is sent next is
     /// what its terms say.
     pub(super) fn keep_up(&mut self, id: ConnectionId) {
-        let books = self.slots.has_books();
-        self.pass.is_laden |=
-            books && self.lagging(id).is_some_and(|(view, lag)| view.is_left(lag));
+        self.pass.is_laden |= self.lagging(id).is_some_and(|(view, lag)| view.is_laden(lag));
         self.enforce(id, |_| true);
         self.tell_forgotten(id);
     }
@@ -49,24 +47,26 @@ impl Shard {
             let Some(terms) = view.cohort.classes.list().get(class).map(|class| class.terms) else {
                 return;
             };
-            class += 1;
-            if !concerns(terms.policy) {
-                continue;
-            }
-            let Some(cause) = passed(&view, lag, class - 1, now_ms) else { continue };
+            let cause =
+                if concerns(terms.policy) { passed(&view, lag, class, now_ms) } else { None };
             // A client that has asked for another set already shall not lose a part of that one.
             let is_changing = lag.next.is_some();
-            match terms.policy {
-                Policy::Unsubscribe if is_changing => self.skip(id, class - 1, cause),
-                Policy::Auto | Policy::All => self.skip(id, class - 1, cause),
-                Policy::Latest => lag.places[class - 1].conflating = true,
-                Policy::Close => self.close_slow(id),
-                Policy::Unsubscribe => {
-                    if self.drop_heaviest(id, class - 1, cause) {
-                        class -= 1; // What is left of it is looked at again.
-                    }
+            let looks_again = match (cause, terms.policy) {
+                (None, _) => false,
+                (Some(_), Policy::Latest) => {
+                    lag.places[class].conflating = true;
+                    false
                 }
-            }
+                (Some(_), Policy::Close) => return self.close_slow(id),
+                (Some(cause), Policy::Unsubscribe) if !is_changing => {
+                    self.drop_heaviest(id, class, cause)
+                }
+                (Some(cause), Policy::Auto | Policy::All | Policy::Unsubscribe) => {
+                    self.skip(id, class, cause);
+                    false
+                }
+            };
+            class += usize::from(!looks_again);
         }
     }
 
@@ -82,7 +82,7 @@ impl Shard {
         let place = &lag.places[class];
         let missed = events.wrapping_sub(place.taken).wrapping_sub(survey.events);
         let from = place.seq_from + 1;
-        let names = lossy_channels(self, id, class);
+        let names = self.lossy_channels(id, class);
         let Some((view, lag)) = self.lagging(id) else { return };
         let to = lag.next.as_ref().map_or_else(|| view.log.seq_last(), |next| next.seq);
         let place = &mut lag.places[class];
@@ -118,7 +118,7 @@ impl Shard {
             return self.close_slow(id);
         }
         for (class, missed) in missed.into_iter().enumerate().filter(|(_, missed)| *missed > 0) {
-            let names = lossy_channels(self, id, class);
+            let names = self.lossy_channels(id, class);
             let Some((_, lag)) = self.lagging(id) else { return };
             let from = lag.places[class].seq_from + 1;
             let to = lag.next.as_ref().map_or(0, |next| next.seq);
@@ -158,10 +158,9 @@ impl Shard {
                 books.sort_unstable();
                 books.dedup();
                 place.books = books;
-                place.taken = place.taken.wrapping_add(missed);
-                place.taken_bytes = place.taken_bytes.wrapping_add(bytes);
+                place.take(missed, bytes);
                 let from = place.seq_from + 1;
-                let names = lossy_channels(self, id, class);
+                let names = self.lossy_channels(id, class);
                 self.write_gap(id, names, (from, seq), missed, Cause::Snapshot);
             }
         }
@@ -223,30 +222,33 @@ impl Shard {
             return false;
         }
         let Some((view, lag)) = self.lagging(id) else { return false };
-        let conflates = |class: usize| view.cohort.classes.list()[class].conflates();
-        let counted: Vec<_> = (0..lag.places.len()).filter(|&class| !conflates(class)).collect();
-        let from: Vec<_> = lag.places.iter().map(|place| place.seq_from + 1).collect();
-        let names: Vec<_> = (0..from.len()).map(|class| lossy_channels(self, id, class)).collect();
+        let places = view.cohort.classes.list().iter().zip(&lag.places).enumerate();
+        let counted: Vec<_> = places
+            .filter(|(_, (class, _))| !class.conflates())
+            .map(|(number, (_, place))| (number, place.seq_from + 1))
+            .collect();
+        let counted: Vec<_> = (counted.into_iter())
+            .map(|(class, from)| (class, from, self.lossy_channels(id, class)))
+            .collect();
         let mut set = self.subscriptions(id).to_vec();
         set.retain(|held| !patterns.contains(&held.pattern));
         let removed = self.resubscribe(id, set);
         let seq = self.boundary(id);
         let set = self.subscriptions(id);
         // Operator's rules can put the channels of one pattern into several classes.
-        for class in counted {
+        for (class, from, names) in counted {
             let missed = removed.get(class).copied().unwrap_or_default();
             if missed == 0 {
                 continue;
             }
-            let is_gone = |name: &&String| !set.iter().any(|held| held.pattern.matches(name));
-            let mut names: Vec<_> = names[class].iter().filter(is_gone).cloned().collect();
+            let is_gone = |name: &String| !set.iter().any(|held| held.pattern.matches(name));
+            let mut names: Vec<_> = names.into_iter().filter(is_gone).collect();
             if names.is_empty() {
                 names = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
             }
-            self.write_gap(id, names, (from[class], seq), missed, cause);
+            self.write_gap(id, names, (from, seq), missed, cause);
         }
-        let mut names: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
-        names.sort_unstable();
+        let names: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
         self.counters().dropped.add(names.len() as u64);
         let dropped = Dropped { channels: &names, seq, cause };
         self.say(id, |out| reply::dropped(out, &dropped));
@@ -275,12 +277,12 @@ impl Shard {
         heaviest.map(|(pattern, _)| pattern.clone())
     }
 
-    /// The patterns of a connection's set of which some channel is in a class.
+    /// The patterns of a connection's set of which some channel is in a class, in no order.
     fn patterns_of(&mut self, id: ConnectionId, class: usize) -> Vec<Pattern> {
         let set = self.subscriptions(id);
         let Some(connection) = self.connection(id) else { return Vec::new() };
         let cohort = self.cohorts.cohort(connection.cohort);
-        let mut patterns: Vec<_> = (cohort.channels())
+        (cohort.channels())
             .filter(|&channel| {
                 [false, true].iter().any(|&keyed| cohort.classes.of(channel, keyed) == Some(class))
             })
@@ -288,10 +290,28 @@ impl Shard {
                 let name = &self.channels.channel(channel).name;
                 Some(most_specific(&set, name)?.pattern.clone())
             })
-            .collect();
-        patterns.sort_unstable();
-        patterns.dedup();
-        patterns
+            .collect()
+    }
+
+    /// Names of the channels of a class that have had an event since the class's place; one more
+    /// than [`RECEIPT_CHANNELS_MAX`] stands for any number.
+    fn lossy_channels(&self, id: ConnectionId, class: usize) -> Vec<String> {
+        let Some(connection) = self.connection(id) else { return Vec::new() };
+        let Some(lag) = &connection.lag else { return Vec::new() };
+        let cohort = self.cohorts.cohort(connection.cohort);
+        let seq_from = lag.places[class].seq_from;
+        (cohort.channels())
+            .filter(|channel| !lag.removed.contains(channel))
+            .map(|id| (id, self.channels.channel(id)))
+            .filter(|(id, channel)| {
+                [false, true].iter().any(|&keyed| {
+                    cohort.classes.of(*id, keyed) == Some(class)
+                        && channel.seq_last[usize::from(keyed)] > seq_from
+                })
+            })
+            .map(|(_, channel)| channel.name.to_string())
+            .take(RECEIPT_CHANNELS_MAX + 1)
+            .collect()
     }
 
     /// Owes a loss receipt for `missed` events with a `seq` in `range`.
@@ -309,36 +329,12 @@ impl Shard {
         }
         names.sort_unstable();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
         let gap = Gap { channels: &names, from, to, missed, cause, recover: "none" };
-        reply::gap(&mut text, &gap);
-        self.owe_text(id, text);
+        self.say(id, |out| reply::gap(out, &gap));
         let counters = self.counters();
         counters.gaps.add(1);
         counters.missed.add(missed);
     }
-}
-
-/// Names of the channels of a class that have had an event since the class's place; one more than
-/// [`RECEIPT_CHANNELS_MAX`] stands for any number.
-fn lossy_channels(shard: &Shard, id: ConnectionId, class: usize) -> Vec<String> {
-    let Some(connection) = shard.connection(id) else { return Vec::new() };
-    let Some(lag) = &connection.lag else { return Vec::new() };
-    let cohort = shard.cohorts.cohort(connection.cohort);
-    let seq_from = lag.places[class].seq_from;
-    (cohort.channels())
-        .filter(|channel| !lag.removed.contains(channel))
-        .map(|id| (id, shard.channels.channel(id)))
-        .filter(|(id, channel)| {
-            [false, true].iter().any(|&keyed| {
-                cohort.classes.of(*id, keyed) == Some(class)
-                    && channel.seq_last[usize::from(keyed)] > seq_from
-            })
-        })
-        .map(|(_, channel)| channel.name.to_string())
-        .take(RECEIPT_CHANNELS_MAX + 1)
-        .collect()
 }
 
 /// Which limit of a class a connection has passed, if any.

@@ -208,8 +208,7 @@ impl Shard {
             });
         }
         for (place, (events, bytes)) in lag.places.iter_mut().zip(&lost) {
-            place.taken = place.taken.wrapping_add(*events);
-            place.taken_bytes = place.taken_bytes.wrapping_add(*bytes);
+            place.take(*events, *bytes);
         }
         lag.removed.extend(removed);
         if let Some(before) = before {
