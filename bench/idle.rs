@@ -1,21 +1,26 @@
 //! What an idle connection costs: 15,000 subscribers of one channel, then one event.
 //!
-//! `cargo bench --bench idle [-- COUNT]` opens the connections from this process to a server in a
-//! child process, reads what the server's memory has grown by, publishes one event, checks that
-//! each connection receives it, and writes `results/<date>-<host>-idle/`. Started otherwise (as
-//! `cargo test --benches` does) it opens 200 and writes nothing. Not here: load.
+//! `cargo bench --bench idle [-- COUNT --tls]` opens the connections from this process to a server
+//! in a child process, reads what the server's memory has grown by, publishes one event, checks
+//! that each connection receives it, and writes `results/<date>-<host>-idle/` (with TLS,
+//! `-idle-tls/`). Started otherwise (as `cargo test --benches` does) it opens 200 and writes
+//! nothing. Not here: load.
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed measurement")]
 
 use std::fmt::Write;
 use std::fs;
+use std::io::Read;
+use std::sync::Arc;
 use std::time::Instant;
 
 use fanfare::fanout::connection::Connection;
 use serde_json::{Value, json};
 
 use report::{commit, cpu, progress, read};
-use support::{Client, Server, eventually};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use support::{Client, Folder, Server, connect, eventually};
 
 mod report;
 #[path = "../tests/end_to_end/support.rs"]
@@ -24,17 +29,18 @@ mod support;
 
 const FULL: usize = 15_000;
 const SMOKE: usize = 200;
-const FLAGS: &str = "--heartbeat 5m";
+const FLAGS: &str = "--heartbeat 5m --ping-interval 0ms";
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let full = arguments.iter().any(|argument| argument == "--bench");
     let asked = arguments.iter().find_map(|argument| argument.parse().ok());
     let count = asked.unwrap_or(if full { FULL } else { SMOKE });
-    let summary = measure(count);
+    let tls = arguments.iter().any(|argument| argument == "--tls");
+    let summary = measure(count, tls);
     println!("{}", table(&summary));
     if full {
-        let folder = write_results(&summary);
+        let folder = write_results(&summary, if tls { "idle-tls" } else { "idle" });
         println!("written to {folder}");
     }
 }
@@ -77,11 +83,48 @@ impl Memory {
     }
 }
 
-fn measure(count: usize) -> Value {
-    let server = Server::start(FLAGS);
+/// What clients talk over.
+trait Stream: Read + std::io::Write {}
+
+impl<S: Read + std::io::Write> Stream for S {}
+
+/// Flags of a server that speaks TLS, and the configuration of a client that trusts it.
+fn with_tls(folder: &Folder) -> (String, Option<Arc<ClientConfig>>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let file = folder.file("own.pem", &(made.cert.pem() + &made.signing_key.serialize_pem()));
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let flags = format!("{FLAGS} --tls-listen 127.0.0.1:0 --tls-certificates {file}");
+    (flags, Some(Arc::new(config)))
+}
+
+/// A client that was welcomed.
+fn welcomed(server: &Server, tls: Option<&Arc<ClientConfig>>) -> Client<Box<dyn Stream>> {
+    let stream: Box<dyn Stream> = match tls {
+        None => Box::new(connect(server.listen)),
+        Some(config) => {
+            let name = ServerName::try_from("localhost").unwrap();
+            let session = ClientConnection::new(Arc::clone(config), name).unwrap();
+            Box::new(StreamOwned::new(session, connect(server.tls.unwrap())))
+        }
+    };
+    let mut client = Client::upgrade(stream);
+    assert_eq!(client.json()["type"], "welcome");
+    client
+}
+
+fn measure(count: usize, tls: bool) -> Value {
+    let folder = Folder::new();
+    let (flags, config) = match tls {
+        true => with_tls(&folder),
+        false => (FLAGS.to_owned(), None),
+    };
+    let server = Server::start(&flags);
     let mut producer = server.producer();
     // Everything that is made once is made before the first look.
-    let mut first = Client::subscribed(&server, "quote.BTCUSDT");
+    let mut first = welcomed(&server, config.as_ref());
+    assert_eq!(first.subscribe(&["quote.BTCUSDT"])["success"], true);
     producer.publish("quote.BTCUSDT", r#"{"b":"60001.10","a":"60001.20"}"#);
     assert_eq!(first.event().seq, 1);
     let before = Memory::now(&server);
@@ -89,7 +132,7 @@ fn measure(count: usize) -> Value {
     let begun = Instant::now();
     let mut clients: Vec<_> = progress("connected", count)
         .wrap_iter(0..count)
-        .map(|_| Client::connect(&server))
+        .map(|_| welcomed(&server, config.as_ref()))
         .collect();
     let connect_seconds = begun.elapsed().as_secs_f64();
     let connected = Memory::now(&server);
@@ -110,6 +153,7 @@ fn measure(count: usize) -> Value {
     let sent = Memory::now(&server);
     json!({
         "question": "what does an idle connection cost, and does each receive an event?",
+        "transport": if tls { "wss (TLS 1.3)" } else { "ws" },
         "connections": count,
         "received": count,
         "shards": server.shards(),
@@ -122,8 +166,11 @@ fn measure(count: usize) -> Value {
         "server_resident_bytes": { "before": before.resident, "subscribed": subscribed.resident },
         "connect_seconds": round(connect_seconds),
         "publish_to_last_received_seconds": round(received_seconds),
-        "command": "cargo bench --bench idle",
-        "server_command": format!("fanfare serve {FLAGS} --source tcp://127.0.0.1:0"),
+        "command": format!("cargo bench --bench idle{}", if tls { " -- --tls" } else { "" }),
+        "server_command": format!(
+            "fanfare serve {FLAGS}{} --source tcp://127.0.0.1:0",
+            if tls { " --tls-listen 127.0.0.1:0 --tls-certificates own.pem" } else { "" },
+        ),
         "commit": commit(),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
         "cpu": cpu(),
@@ -133,7 +180,11 @@ fn measure(count: usize) -> Value {
 
 fn table(summary: &Value) -> String {
     let each = &summary["per_connection"];
-    let mut text = format!("{} connections, each received the event\n", summary["connections"]);
+    let mut text = format!(
+        "{} connections over {}, each received the event\n",
+        summary["connections"],
+        summary["transport"].as_str().unwrap()
+    );
     for stage in ["connected", "subscribed", "after_one_event"] {
         let figure = |name: &str| each[stage][name].as_u64().unwrap();
         writeln!(
@@ -151,12 +202,12 @@ fn table(summary: &Value) -> String {
 }
 
 /// Writes the directory and returns its path.
-fn write_results(summary: &Value) -> String {
-    let folder = report::folder("idle");
+fn write_results(summary: &Value, name: &str) -> String {
+    let folder = report::folder(name);
     report::write_summary(&folder, summary);
     let field = |name: &str| summary[name].as_str().unwrap().to_owned();
     let readme = format!(
-        "# Idle connections\n\n\
+        "# Idle connections over {}\n\n\
          **Question**: what does an idle connection cost, and does each one receive an event?\n\n\
          ```text\n{}```\n\n\
          - Command: `{}` (server: `{}`, {} shards)\n- Commit: {}\n- Kernel: {}\n- CPU: {}\n\
@@ -166,8 +217,9 @@ fn write_results(summary: &Value) -> String {
          divided by the connections; {} B of it are the connection's entry in its shard. Kernel \
          buffers are `mem` of `TCP` in `/proc/net/sockstat`, kernel structures `SUnreclaim` in \
          `/proc/meminfo`.\n\n\
-         **What it does not show**: load (see other results), TLS, remote clients; kernel figures \
+         **What it does not show**: load (see other results), remote clients; kernel figures \
          hold both ends of each connection and, for structures, whatever else the machine did.\n",
+        field("transport"),
         table(summary),
         field("command"),
         field("server_command"),

@@ -12,10 +12,12 @@
 //! | [`shell`] | the only place that names glommio, io_uring, sockets and the clock |
 //! | [`fanout`] | pure: sequencer, frame log, cohorts, connections, shard |
 //! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
+//! | [`access`] | who may do what, decided before a channel opens |
 //! | [`protocol`] | pure: WebSocket, channel names, events, commands, replies |
 //! | [`telemetry`] | per-core counters, merged on read |
 //! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod fanout;

@@ -164,12 +164,127 @@ pub const UPGRADE_BYTES_MAX: usize = 8 << 10;
 /// Header lines of an upgrade request. Browsers behind two proxies send about 30.
 pub const UPGRADE_HEADERS_MAX: usize = 64;
 
-/// Seconds that a client refused at capacity is told to wait: time for a rolling restart elsewhere,
-/// short enough that a person does not give up.
-pub const RETRY_AFTER_SECONDS: u32 = 5;
+/// Seconds that a client refused at capacity is told to wait at least, and at most: time for a
+/// rolling restart elsewhere, short enough that a person does not give up. Each is told another
+/// time between, so that they do not come back together.
+pub const RETRY_AFTER_SECONDS_MIN: u32 = 2;
+/// Seconds: see [`RETRY_AFTER_SECONDS_MIN`].
+pub const RETRY_AFTER_SECONDS_MAX: u32 = 10;
 
 /// Milliseconds from accept to a complete upgrade request (default).
 pub const UPGRADE_MS: u64 = 10_000;
+
+/// Handshakes of one shard that may be under way (default). Each costs a descriptor, and some KiB
+/// until it is done or [`UPGRADE_MS`] have passed.
+pub const HANDSHAKES_MAX: usize = 4_096;
+
+/// Handshakes of one shard that may be asked for.
+pub const HANDSHAKES_SETTING_MAX: usize = 65_536;
+
+/// Milliseconds of connections that a shard may take ahead of its rate: two ticks, because the
+/// timers of its executor are no more exact than that.
+pub const ACCEPT_AHEAD_MS: u64 = 20;
+
+/// Nanoseconds that steps of handshakes may take between two turns of the fan-out that are due, at
+/// least: some requests, or one signature of a certificate.
+pub const LANE_NS_MIN: u64 = 100_000;
+
+/// Nanoseconds: see [`LANE_NS_MIN`], at most. A batch waits that long in the worst case.
+pub const LANE_NS_MAX: u64 = 1_000_000;
+
+/// The part of a turn's time that handshakes get between it and the next one: a quarter.
+pub const LANE_TURN_PARTS: u64 = 4;
+
+/// Steps of handshakes that are woken after a turn; each that ends wakes another one.
+pub const LANE_WAKES: usize = 8;
+
+/// Listeners that are looked after with one system call.
+pub const DOORMAN_EVENTS: usize = 64;
+
+/// Addresses whose new connections are counted. Each takes about 50 bytes for a minute; limits of
+/// single addresses do not stop who has more.
+pub const ADDRESSES_MAX: usize = 1 << 20;
+
+/// Milliseconds between two looks for addresses that count no longer.
+pub const ADDRESSES_MS: u64 = 10_000;
+
+/// Refused connections of one shard that are waited for at once, so that they can ask and read the
+/// answer; more are cut. Enough for the clients of a restart that has gone wrong, and what a flood
+/// may hold of descriptors beside [`HANDSHAKES_MAX`].
+pub const REFUSALS_MAX: usize = 1_024;
+
+/// Milliseconds that a client has to show a credential by command (default).
+pub const AUTH_MS: u64 = 5_000;
+
+/// Bytes of plaintext in one TLS record at most (RFC 8446, section 5.1).
+pub const TLS_RECORD_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes that a TLS record is longer than its plaintext at most: header, explicit nonce (TLS 1.2),
+/// tag and content type come to 29 at most.
+pub const TLS_RECORD_OVERHEAD_BYTES: usize = 32;
+
+/// Bytes of plaintext that one send seals for one connection at most: four full records. What is
+/// sealed cannot be skipped any more when its client turns out to be slow.
+pub const TLS_SEND_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of records that one core seals between two submissions to the kernel: some full sends,
+/// still in the cache when the kernel copies them.
+pub const TLS_SCRATCH_BYTES: usize = 256 << 10;
+
+/// Bytes of a record or handshake message that are kept until the rest comes: the largest handshake
+/// message that is taken, a chain of client certificates.
+pub const TLS_PARTIAL_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a token or key. Tokens of large identity providers stay below 4 KiB, and half of an
+/// upgrade's head is left for the rest.
+pub const CREDENTIAL_BYTES_MAX: usize = 6 << 10;
+
+/// Bytes of the access file and of each file that it names: some ten thousand static keys.
+pub const ACCESS_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of a static key's id and of a DNS name in the access file (RFC 1035, section 2.3.4).
+pub const ACCESS_NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a token's subject (OpenID Connect Core 1.0, section 2).
+pub const SUBJECT_BYTES_MAX: usize = 255;
+
+/// Bytes of a secret that signs tokens, at least (RFC 7518, section 3.2).
+pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+
+/// Bytes of an RSA modulus, at least: 2048 bits (RFC 7518, section 3.3).
+pub const RSA_BYTES_MIN: usize = 256;
+
+/// Milliseconds by which the clocks of a token's issuer and of this host may differ (default).
+pub const TOKEN_LEEWAY_MS: u64 = 30_000;
+
+/// Milliseconds of such a difference that may be asked for.
+pub const TOKEN_LEEWAY_MS_MAX: u64 = 300_000;
+
+/// Milliseconds before a credential ends at which its client is warned: time to fetch a new one.
+pub const EXPIRY_WARNING_MS: u64 = 60_000;
+
+/// Milliseconds without a byte from a client after which it is pinged (default). NATs and proxies
+/// forget a quiet connection after 30 s at the earliest that is common (60 s for most).
+pub const PING_MS: u64 = 20_000;
+
+/// Milliseconds that a client has to answer a ping (default): several round trips of the longest
+/// path with lost packets.
+pub const PONG_MS: u64 = 10_000;
+
+/// Milliseconds that a connection may be without a subscription (default).
+pub const IDLE_MS: u64 = 60_000;
+
+/// Parts in a hundred of the ping interval over which the pings of all clients are spread.
+pub const PING_JITTER_PERCENT: u64 = 25;
+
+/// Milliseconds over which the closes of a drain are spread (default).
+pub const DRAIN_MS: u64 = 30_000;
+
+/// Milliseconds of the longest drain.
+pub const DRAIN_MS_MAX: u64 = 3_600_000;
+
+/// Addresses that a drain may name to go to.
+pub const DRAIN_TO_MAX: usize = 16;
 
 /// Milliseconds of quiet after which a client gets a heartbeat (default).
 pub const HEARTBEAT_MS: u64 = 5_000;
@@ -198,6 +313,25 @@ pub const REPLY_MS: u64 = 1_000;
 
 /// Milliseconds before accepting is tried again after the kernel refused.
 pub const RETRY_MS: u64 = 50;
+
+/// Bytes of a line on the control socket: the names of all listeners of a hundred cores fit.
+pub const CONTROL_BYTES_MAX: usize = 64 << 10;
+
+/// Descriptors in one message on the control socket; the kernel takes 253 (`SCM_MAX_FD`).
+pub const CONTROL_DESCRIPTORS_MAX: usize = 128;
+
+/// Milliseconds that a peer at the control socket may take to read or write a line.
+pub const CONTROL_MS: u64 = 2_000;
+
+/// Milliseconds between two looks at what else the thread of the control socket has to do.
+pub const CONTROL_PERIOD_MS: u64 = 50;
+
+/// Milliseconds that a successor may take from the listeners to its own readiness: some seconds
+/// suffice to lock memory and read certificates.
+pub const TAKE_OVER_MS: u64 = 60_000;
+
+/// Milliseconds between two looks whether certificates or access rules have changed.
+pub const FILES_MS: u64 = 2_000;
 
 /// Bytes of a request to the admin address.
 pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 << 10;
@@ -295,6 +429,32 @@ pub const CLIENT_MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Milliseconds that our own client waits for a connection and for the answer to its upgrade.
 pub const CLIENT_CONNECT_MS: u64 = 5_000;
 
+/// Milliseconds: the bound of our own client's first wait before it connects again. It doubles with
+/// each attempt; the wait is any time below it, so that many clients do not come back together.
+pub const RECONNECT_MS: u64 = 250;
+
+/// Milliseconds: what that bound doubles up to. A server that comes back is found within half a
+/// minute.
+pub const RECONNECT_MS_MAX: u64 = 30_000;
+
+/// Milliseconds that a connection must have lasted for the waits to begin anew: longer than a
+/// server that fails as soon as it is used.
+pub const RECONNECT_GOOD_MS: u64 = 10_000;
+
+/// Milliseconds that our own client waits at most because an HTTP answer asks for it.
+pub const RETRY_AFTER_MS_MAX: u64 = 600_000;
+
+/// Milliseconds without a byte after which our own client takes the server for gone, before the
+/// welcome has said how often heartbeats come.
+pub const SILENCE_MS: u64 = 15_000;
+
+/// Heartbeats that may be missing before our own client takes the server for gone; one can be lost
+/// with a route, two seldom are.
+pub const SILENCE_HEARTBEATS: u64 = 3;
+
+/// Milliseconds between two looks for a new token in its file, once the one shown is to expire.
+pub const TOKEN_LOOK_MS: u64 = 1_000;
+
 /// Milliseconds that `publish` waits at the end for replies to its last lines.
 pub const REPLIES_MS: u64 = 10_000;
 
@@ -351,3 +511,7 @@ const _: () = assert!(
 );
 const _: () = assert!(GATHER_SLICES_MAX <= 1_024, "UIO_MAXIOV");
 const _: () = assert!(RING_BATCHES.is_power_of_two());
+const _: () = assert!(
+    TLS_SCRATCH_BYTES >= 2 * TLS_SEND_BYTES_MAX + TLS_PARTIAL_BYTES_MAX,
+    "one send fits, behind what an earlier one left"
+);

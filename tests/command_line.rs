@@ -98,3 +98,44 @@ fn usage_is_2_and_a_failure_at_run_time_is_1() {
     assert_eq!(code, 1);
     assert!(errors.contains("nothing listens at unix:///absent/fanfare.sock"), "{errors}");
 }
+
+#[test]
+fn access_rules_are_checked_with_the_settings_and_each_mistake_has_its_line() {
+    let serve = ["serve", "--source", "stdin://", "--check", "--access"];
+    let (code, out, errors) = fanfare(&[&serve[..], &["examples/access.toml"]].concat(), &[]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(out.contains("access = \"examples/access.toml\"  # --access\n"), "{out}");
+
+    let name = format!("fanfare-access-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).expect("a folder for the test");
+    let path = folder.join("access.toml");
+    let file = path.to_str().expect("a path in UTF-8");
+    std::fs::write(&path, "[anonymous]\nsubscribe = [\"a..b\"]\nread = []\n").expect("a file");
+    let (code, _, errors) = fanfare(&[&serve[..], &[file]].concat(), &[]);
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains(":3: anonymous: unknown field `read`"), "{errors}");
+    let start = ["serve", "--listen", "127.0.0.1:0", "--source", "stdin://", "--access", file];
+    assert_eq!(fanfare(&start, &[]).0, 2, "nor does a server start with them");
+    let (code, _, errors) = fanfare(&[&serve[..], &["/absent/access.toml"]].concat(), &[]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("/absent/access.toml: No such file"), "{errors}");
+
+    // What `fanfare key` prints is taken as it is, and the credential is not part of it.
+    let credential = folder.join("credential");
+    let to = credential.to_str().expect("a path in UTF-8");
+    let key = ["key", "--id", "desk-7", "--subscribe", "quote.>", "--subscribe", "a", "--to", to];
+    let (code, rule, errors) = fanfare(&key, &[]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let secret = std::fs::read_to_string(&credential).expect("the credential");
+    assert!(secret.starts_with("desk-7.") && !rule.contains(secret.trim()), "{rule}");
+    std::fs::write(&path, &rule).expect("a file");
+    assert_eq!(fanfare(&[&serve[..], &[file]].concat(), &[]).0, 0, "{rule}");
+    let (code, _, errors) = fanfare(&key, &[]);
+    assert!(code == 1 && errors.contains("--to: cannot make"), "{errors}");
+    assert_eq!(fanfare(&["key", "--id", "desk.7"], &[]).0, 2);
+    assert_eq!(fanfare(&["key", "--id", "a", "--publish", "a..b"], &[]).0, 2);
+    let (_, rule, errors) = fanfare(&["key", "--id", "a"], &[]);
+    assert!(errors.contains("\na.") && rule.contains("\nid = \"a\"\n"), "{errors}{rule}");
+    std::fs::remove_dir_all(folder).expect("the folder of the test");
+}

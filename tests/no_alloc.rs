@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use fanfare::access::Gate;
 use fanfare::fanout::Now;
 use fanfare::fanout::connection::{Connection, ConnectionId};
 use fanfare::fanout::sequencer::Sequencer;
@@ -74,6 +75,8 @@ struct World {
     sequencer: Sequencer,
     plan: Plan,
     telemetry: Arc<Telemetry>,
+    /// One for all, as in a server.
+    gate: Arc<Gate>,
 }
 
 impl World {
@@ -92,18 +95,20 @@ impl World {
             command_rate: limits::COMMAND_RATE,
             command_burst: limits::COMMAND_BURST,
             tier_moves: false,
+            ..ShardSettings::default()
         };
         Self {
             shard: Shard::new(settings, Arc::clone(&telemetry), 0),
             sequencer: Sequencer::new(100, 100),
             plan: Plan::default(),
             telemetry,
+            gate: Arc::default(),
         }
     }
 
     /// Opens a connection that subscribes to `pattern`, and takes it to where it is in sync.
     fn open(&mut self, pattern: &str) -> ConnectionId {
-        let id = self.shard.handle_open(NOW);
+        let id = self.shard.handle_open(self.gate.admit(None, 0).unwrap(), NOW);
         let command = format!(r#"{{"method":"subscribe","params":{{"channels":"{pattern}"}}}}"#);
         let mut bytes = Vec::new();
         write_masked(&mut bytes, Opcode::Text, command.as_bytes(), [1, 2, 3, 4]);

@@ -1,10 +1,13 @@
-//! Which channels of a subscription promise every event, so that a skipped `prev` tells.
+//! What a subscriber may conclude: which skipped `prev` is a loss, what a new connection missed.
 //!
-//! Learnt from the answer to `subscribe`: of the patterns that match a channel the most specific
-//! one's terms hold, and of the operator's exceptions inside it again the most specific. Not here:
-//! the counting (`tally`). Invariant: what was not agreed is taken to promise every event.
+//! Which channels promise every event is learnt from the answer to `subscribe`: of the patterns
+//! that match a channel the most specific one's terms hold, and of the operator's exceptions inside
+//! it again the most specific. Not here: the counting (`tally`). Invariant: what was not agreed is
+//! taken to promise every event.
 
-use super::tally::{Frame, TermsShown};
+use std::fmt;
+
+use super::frame::{Frame, TermsShown};
 use crate::protocol::channel::Pattern;
 use crate::protocol::policy::Policy;
 
@@ -29,6 +32,85 @@ impl Skips {
     }
 }
 
+/// How far a subscription has got, over all its connections.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Of the last welcome; none: there has been none.
+    epoch: Option<String>,
+    /// The highest `seq` that was seen since, or the last one before a new connection.
+    seq_last: u64,
+    /// A connection before this one has got to `seq_last`.
+    is_again: bool,
+}
+
+/// What a new connection means for the events between it and the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// No newer event has come in between.
+    Nothing {
+        /// Where both meet.
+        seq: u64,
+    },
+    /// Those after `from` up to `to`, as far as they were of the subscribed channels.
+    Between {
+        /// The last `seq` of the connection before.
+        from: u64,
+        /// The boundary of the new subscription: everything after it will come.
+        to: u64,
+    },
+}
+
+impl Progress {
+    /// True before the first welcome.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.epoch.is_none()
+    }
+
+    /// A connection greets; true if its `seq` have nothing to do with those before.
+    pub fn handle_welcome(&mut self, epoch: &str) -> bool {
+        let before = self.epoch.replace(epoch.to_owned());
+        self.is_again = before.as_deref() == Some(epoch);
+        if !self.is_again {
+            self.seq_last = 0;
+        }
+        before.is_some() && !self.is_again
+    }
+
+    /// An event or a heartbeat.
+    pub const fn handle_seq(&mut self, seq: u64) {
+        if seq > self.seq_last {
+            self.seq_last = seq;
+        }
+    }
+
+    /// The subscription holds for everything after `seq`; what a connection before this one has
+    /// missed, if there was one.
+    pub const fn handle_subscribed(&mut self, seq: u64) -> Option<Missed> {
+        let from = self.seq_last;
+        self.handle_seq(seq);
+        match (self.is_again, from < seq) {
+            (false, _) => None,
+            (true, false) => Some(Missed::Nothing { seq: from }),
+            (true, true) => Some(Missed::Between { from, to: seq }),
+        }
+    }
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing { seq } => {
+                write!(out, "connected again at seq {seq}; no newer event has come in between")
+            }
+            Self::Between { from, to } => write!(
+                out,
+                "connected again; events after seq {from} up to seq {to} may have been missed"
+            ),
+        }
+    }
+}
+
 /// What was agreed, by pattern.
 #[derive(Debug, Default)]
 pub struct Agreed(Vec<Held>);
@@ -43,7 +125,7 @@ struct Held {
 impl Agreed {
     /// Takes the answer to a subscribe command.
     pub fn handle_reply(&mut self, frame: &Frame<'_>) {
-        let outcomes = frame.result.iter().flatten().filter(|outcome| outcome.error.is_none());
+        let outcomes = frame.outcomes().filter(|outcome| outcome.error.is_none());
         for outcome in outcomes {
             let Some(pattern) = parse(outcome.channel) else { continue };
             let part = |part: &TermsShown<'_>| Some((parse(part.channel)?, Skips::of(part)));
@@ -100,5 +182,24 @@ mod tests {
             .to_vec();
         agreed.handle_reply(&Frame::parse(&mut scratch).unwrap());
         assert_eq!(agreed.skips("trade.BTC"), Skips::Keyed, "asked again, agreed anew");
+    }
+    #[test]
+    fn a_new_connection_says_what_may_be_missing_between_it_and_the_last_one() {
+        let mut progress = Progress::default();
+        assert!(!progress.handle_welcome("01A"));
+        assert_eq!(progress.handle_subscribed(100), None, "nothing came before the first");
+        progress.handle_seq(120);
+        progress.handle_seq(110); // A slow client may get an older one later.
+        assert!(!progress.handle_welcome("01A"));
+        let missed = progress.handle_subscribed(155).unwrap();
+        assert_eq!(missed, Missed::Between { from: 120, to: 155 });
+        assert_eq!(
+            missed.to_string(),
+            "connected again; events after seq 120 up to seq 155 may have been missed"
+        );
+        assert!(!progress.handle_welcome("01A"));
+        assert_eq!(progress.handle_subscribed(155), Some(Missed::Nothing { seq: 155 }));
+        assert!(progress.handle_welcome("01B"), "another epoch");
+        assert_eq!(progress.handle_subscribed(3), None, "its seq are others");
     }
 }

@@ -1,13 +1,16 @@
 //! `fanfare demo`: a real market feed from inside the program, and how to read it.
 //!
-//! Not here: what a server does with it. Invariant: it needs no file, no network and no setting.
+//! Not here: what a server does with it. Invariant: it needs no file that it does not make, no
+//! network and no setting.
 
 use std::io::{Write, stdout};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+use self::certificate::Files;
 use super::failure::{Failure, written};
 use super::flags::host;
 use super::logging;
@@ -19,6 +22,9 @@ use crate::config::resolve::resolve;
 use crate::config::source_url::speed;
 use crate::config::{Replay, ReplayInput, Settings, Source, SourceAddress};
 use crate::limits::DEMO_CONNECTIONS_MAX;
+use crate::shell::signals::Stop;
+
+mod certificate;
 
 /// 50,000 trades and quotes of Binance spot; see `examples/data/SOURCE.md`.
 const CAPTURE: &[u8] = include_bytes!("../../examples/data/binance-spot-20250325.json.gz");
@@ -33,6 +39,9 @@ pub struct Demo {
     /// WebSocket address, IP:PORT; port 0 picks a port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     listen: String,
+    /// The same with TLS (wss://), with a certificate that is made at the first run; none: without
+    #[arg(long, value_name = "ADDRESS|none", default_value = "127.0.0.1:9443")]
+    tls_listen: String,
     /// Pace: max, or a factor of the recorded pace
     #[arg(long, value_name = "N|max", default_value = "1")]
     speed: String,
@@ -50,18 +59,23 @@ impl Demo {
     /// # Errors
     /// Wrong flags, a start that failed, a view that cannot be drawn.
     pub fn run(self) -> Result<(), Failure> {
-        let settings = self.settings()?;
+        let files = if self.tls_listen == "none" { None } else { Some(Files::find()?) };
+        let settings = self.settings(files.as_ref())?;
         let display = Display::suited(self.plain);
         logging::start(EnvFilter::new("warn"), display == Display::Rows);
-        let running = Running::start(&settings)?;
+        let running = Running::start(&settings, Stop::install())?;
         let program = std::env::args().next().unwrap_or_else(|| "fanfare".into());
-        let text = welcome(running.server().listen, &self.speed, &program);
+        let mut text = welcome(running.server().listen, &self.speed, &program);
+        if let Some((files, tls)) = files.zip(running.server().tls) {
+            text += &welcome_tls(tls, &files.authority, &program);
+        }
+        text += "\nCtrl-C ends it.\n";
         written(write!(stdout(), "{text}"))?;
         running.say_ready()?;
         running.run(display)
     }
 
-    fn settings(&self) -> Result<Settings, Failure> {
+    fn settings(&self, files: Option<&Files>) -> Result<Settings, Failure> {
         let speed = speed(&self.speed)
             .map_err(|wrong| format!("--speed: {}; allowed: {}", wrong.what, wrong.allowed));
         let own = Source {
@@ -78,10 +92,19 @@ impl Demo {
         // Within the descriptors that most hosts allow, so that a first run warns of nothing.
         let connections = Given { text: DEMO_CONNECTIONS_MAX.to_string(), origin: Origin::Default };
         raw.values.insert("connections_max", connections);
-        let flags = [("listen", Some(&self.listen)), ("cores", self.cores.as_ref())];
+        // Whoever ends a demo wants it to end.
+        let drain = Given { text: "0ms".into(), origin: Origin::Default };
+        raw.values.insert("drain", drain);
+        let served = files.map(|files| files.served.display().to_string());
+        let flags = [
+            ("listen", Some(&self.listen)),
+            ("tls_listen", files.map(|_| &self.tls_listen)),
+            ("tls_certificates", served.as_ref()),
+            ("cores", self.cores.as_ref()),
+        ];
         for (key, text) in flags {
             if let Some(text) = text {
-                let origin = Origin::Flag(format!("--{key}"));
+                let origin = Origin::Flag(format!("--{}", key.replace('_', "-")));
                 raw.values.insert(key, Given { text: text.clone(), origin });
             }
         }
@@ -146,8 +169,24 @@ socket.onmessage = (message) => console.log(message.data);'
 Any WebSocket tool:
 
 npx wscat -c {url} -w 60 -x '{{"method":"subscribe","params":{{"channels":["trade.*"]}}}}'
+"#
+    )
+}
 
-Ctrl-C ends it.
+/// The same with TLS, and how clients come to trust the certificate.
+fn welcome_tls(listen: SocketAddr, authority: &Path, program: &str) -> String {
+    let (address, file) = (reachable(listen), authority.display());
+    format!(
+        r#"
+With TLS: wss://{address}/v1, for clients that trust the authority in this file:
+
+CA='{file}'
+{program} subscribe wss://{address}/v1 'trade.>' --table --ca "$CA"
+SSL_CERT_FILE="$CA" python3          # and most of what uses OpenSSL
+NODE_EXTRA_CA_CERTS="$CA" node       # and wscat
+curl --cacert "$CA" https://{address}/v1
+
+In browsers, import it as an authority in the settings of certificates.
 "#
     )
 }
@@ -167,21 +206,22 @@ mod tests {
     use super::*;
 
     fn demo(listen: &str, speed: &str) -> Demo {
-        Demo { listen: listen.into(), speed: speed.into(), cores: None, plain: true }
+        let (listen, tls_listen, speed) = (listen.into(), "none".into(), speed.into());
+        Demo { listen, tls_listen, speed, cores: None, plain: true }
     }
 
     #[test]
     fn the_demo_needs_no_setting() {
-        let settings = demo("127.0.0.1:0", "1").settings().unwrap();
+        let settings = demo("127.0.0.1:0", "1").settings(None).unwrap();
         assert_eq!(settings.sources.len(), 1);
         assert_eq!(settings.sources[0].map.len(), 2);
     }
 
     #[test]
     fn wrong_flags_are_a_matter_of_usage() {
-        let failure = demo("9001", "1").settings().unwrap_err();
+        let failure = demo("9001", "1").settings(None).unwrap_err();
         assert!(failure.to_string().starts_with("--listen: `9001` is not"), "{failure}");
-        let failure = demo("127.0.0.1:0", "fast").settings().unwrap_err();
+        let failure = demo("127.0.0.1:0", "fast").settings(None).unwrap_err();
         assert!(failure.to_string().starts_with("--speed: `fast` is not"), "{failure}");
         assert_eq!(failure.exit_code(), 2);
     }
@@ -192,6 +232,10 @@ mod tests {
         assert_eq!(text.matches("ws://127.0.0.1:9001/v1").count(), 5);
         assert!(
             text.contains("\ntarget/release/fanfare subscribe ws://127.0.0.1:9001/v1 'trade.>'")
+        );
+        let tls = welcome_tls("[::]:9443".parse().unwrap(), Path::new("/x/a.pem"), "fanfare");
+        assert!(
+            tls.contains("\nfanfare subscribe wss://[::1]:9443/v1 'trade.>' --table --ca \"$CA\"")
         );
         assert!(text.contains(r#"'{"method":"subscribe","params":{"channels":["quote.*"]}}'"#));
     }

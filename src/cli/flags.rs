@@ -59,7 +59,8 @@ impl Args for SettingFlags {
             .long_help(
                 "Where events come from; may be given several times:\n  \
                 tcp://HOST:PORT     NDJSON from many producers; port 0 picks a port\n  \
-                unix:///PATH        the same over a Unix socket\n  \
+                tls://HOST:PORT     the same with TLS, with the certificates of tls-listen\n  \
+                unix:///PATH[?mode=660]  the same over a Unix socket, for whom its file lets\n  \
                 stdin://            NDJSON from standard input\n  \
                 replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER]\n\
                 [env: FANFARE_SOURCE, separated by newlines or |]",

@@ -9,12 +9,17 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod continuity;
+pub mod control;
+pub mod credentials;
 pub mod demo;
 pub mod failure;
 pub mod figures;
 pub mod flags;
+pub mod frame;
+pub mod key;
 pub mod logging;
 pub mod publish;
+pub mod reconnect;
 pub mod replay;
 pub mod serve;
 pub mod subscribe;
@@ -52,6 +57,12 @@ enum Command {
     Publish(publish::Publish),
     /// Send a capture to a server at its recorded pace
     Replay(replay::Replay),
+    /// Make a key for the access file
+    Key(key::Key),
+    /// Send the clients of a running server away, one by one, and end it
+    Drain(control::Drain),
+    /// Make a running server read its certificates and access rules again
+    Reload(control::Reload),
 }
 
 /// Runs the program; the arguments are those of the process.
@@ -64,6 +75,9 @@ pub fn run() -> ExitCode {
         Some(Command::Subscribe(subscribe)) => subscribe.run(),
         Some(Command::Publish(publish)) => publish.run(),
         Some(Command::Replay(replay)) => replay.run(),
+        Some(Command::Key(key)) => key.run(),
+        Some(Command::Drain(drain)) => drain.run(),
+        Some(Command::Reload(reload)) => reload.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,9 +8,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use super::credentials::{Token, TokenFlags};
 use super::failure::Failure;
 use super::figures::{bytes, grouped};
 use crate::limits::{READ_BYTES, REPLIES_MS};
+use crate::protocol::json::write_string;
 use crate::shell::clock;
 use crate::shell::dial::{ClientError, Producer};
 
@@ -21,6 +23,8 @@ pub struct Publish {
     address: String,
     /// File of events, one JSON object a line [default: standard input]
     file: Option<String>,
+    #[command(flatten)]
+    token: TokenFlags,
 }
 
 impl Publish {
@@ -29,20 +33,27 @@ impl Publish {
     /// # Errors
     /// A wrong address, a broken connection, or lines that were refused.
     pub fn run(&self) -> Result<(), Failure> {
+        let token = self.token.read()?;
+        let (address, token) = (&self.address, token.as_ref());
         match self.file.as_deref() {
-            None | Some("-") => publish(&self.address, io::stdin().lock(), "standard input"),
+            None | Some("-") => publish(address, token, io::stdin().lock(), "standard input"),
             Some(path) => {
                 let file = File::open(path)
                     .map_err(|error| Failure::Usage(format!("cannot read `{path}`: {error}")))?;
-                publish(&self.address, file, path)
+                publish(address, token, file, path)
             }
         }
     }
 }
 
-fn publish(address: &str, mut input: impl Read, name: &str) -> Result<(), Failure> {
+fn publish(
+    address: &str,
+    token: Option<&Token>,
+    mut input: impl Read,
+    name: &str,
+) -> Result<(), Failure> {
     let start_ns = clock::now().monotonic_ns;
-    let mut outlet = Outlet::connect(address, |line| eprintln!("{line}"))?;
+    let mut outlet = Outlet::connect(address, token, |line| eprintln!("{line}"))?;
     let mut buffer = vec![0; READ_BYTES];
     let mut last_byte = b'\n';
     let (mut lines, mut sent) = (0, 0);
@@ -86,16 +97,30 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Connects and starts to listen for refusals, each of which `print` gets as a line.
+    /// Connects, shows the token if there is one, and starts to listen for refusals, each of which
+    /// `print` gets as a line.
     ///
     /// # Errors
-    /// The address or the connection.
-    pub fn connect(address: &str, print: impl Fn(&str) + Send + 'static) -> Result<Self, Failure> {
-        let producer = Producer::connect(address).map_err(|error| match error {
+    /// The address, the connection, or a token that is not good.
+    pub fn connect(
+        address: &str,
+        token: Option<&Token>,
+        print: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let mut producer = Producer::connect(address).map_err(|error| match error {
             ClientError::Address(..) => Failure::Usage(error.to_string()),
             error => Failure::Run(error.to_string()),
         })?;
         let broken = |error: io::Error| Failure::Run(format!("{address}: {error}"));
+        if let Some(token) = token {
+            let answer = ask(&mut producer, token).map_err(broken)?;
+            if !answer.starts_with('{') {
+                return Err(not_a_source(address, &answer));
+            }
+            if answer != "{\"auth\":true}" {
+                return Err(Failure::Run(format!("{address} refused the credential: {answer}")));
+            }
+        }
         let incoming = producer.try_clone().map_err(broken)?;
         let (sender, replies) = channel();
         let listen = move || {
@@ -124,11 +149,7 @@ impl Outlet {
         let _server_gone = self.producer.finish();
         match self.replies.recv_timeout(Duration::from_millis(REPLIES_MS)) {
             Ok(Ok(refused)) => Ok(refused),
-            Ok(Err(answer)) => Err(Failure::Run(format!(
-                "{} is not a source, it answered `{answer}`; use a source= of the server's ready \
-                line",
-                self.address
-            ))),
+            Ok(Err(answer)) => Err(not_a_source(&self.address, &answer)),
             Err(RecvTimeoutError::Disconnected) => Ok(0),
             Err(RecvTimeoutError::Timeout) => {
                 self.producer.abandon();
@@ -138,6 +159,29 @@ impl Outlet {
             }
         }
     }
+}
+
+fn not_a_source(address: &str, answer: &str) -> Failure {
+    Failure::Run(format!(
+        "{address} is not a source, it answered `{answer}`; use a source= of the server's ready \
+        line"
+    ))
+}
+
+/// Shows a token and waits for the line that answers it (bounded).
+fn ask(producer: &mut Producer, token: &Token) -> io::Result<String> {
+    let mut line = b"{\"method\":\"auth\",\"params\":{\"token\":".to_vec();
+    write_string(&mut line, token.secret());
+    line.extend_from_slice(b"}}\n");
+    producer.write_all(&line)?;
+    producer.set_patience(Some(Duration::from_millis(REPLIES_MS)))?;
+    // Byte by byte, because what follows the line is for somebody else.
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while answer.len() < READ_BYTES && producer.read(&mut byte)? == 1 && byte != [b'\n'] {
+        answer.push(byte[0]);
+    }
+    producer.set_patience(None)?;
+    Ok(String::from_utf8_lossy(answer.trim_ascii_end()).into_owned())
 }
 
 /// Prints replies until the end of the stream and returns how many were refusals; an answer that is
@@ -186,7 +230,7 @@ mod tests {
     #[test]
     fn every_line_arrives_and_the_last_one_gets_its_newline() {
         let (address, source) = source();
-        publish(&address, b"{\"a\":1}\n{\"a\":2}".as_slice(), "input").unwrap();
+        publish(&address, None, b"{\"a\":1}\n{\"a\":2}".as_slice(), "input").unwrap();
         assert_eq!(source.join().unwrap(), b"{\"a\":1}\n{\"a\":2}\n");
     }
 
@@ -194,7 +238,7 @@ mod tests {
     fn a_refused_line_fails_the_command() {
         let (address, _source) = source();
         let failure =
-            publish(&address, b"{\"a\":1}\nnot json\n{}\n".as_slice(), "input").unwrap_err();
+            publish(&address, None, b"{\"a\":1}\nnot json\n{}\n".as_slice(), "input").unwrap_err();
         assert_eq!(failure.exit_code(), 1);
     }
 
@@ -205,7 +249,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
         let failure =
-            publish(&format!("tcp://{address}"), b"{}\n".as_slice(), "input").unwrap_err();
+            publish(&format!("tcp://{address}"), None, b"{}\n".as_slice(), "input").unwrap_err();
         let answer = "is not a source, it answered `HTTP/1.1 400 Bad Request`";
         assert!(failure.to_string().contains(answer), "{failure}");
         assert_eq!(failure.exit_code(), 1);
@@ -213,8 +257,9 @@ mod tests {
 
     #[test]
     fn a_wrong_address_is_a_matter_of_usage_and_an_absent_server_is_not() {
-        assert_eq!(publish("9002", b"".as_slice(), "input").unwrap_err().exit_code(), 2);
-        let failure = publish(&format!("tcp://{}", nobody()), b"".as_slice(), "input").unwrap_err();
+        assert_eq!(publish("9002", None, b"".as_slice(), "input").unwrap_err().exit_code(), 2);
+        let failure =
+            publish(&format!("tcp://{}", nobody()), None, b"".as_slice(), "input").unwrap_err();
         assert_eq!(failure.exit_code(), 1);
         assert!(failure.to_string().contains("nothing listens"), "{failure}");
     }

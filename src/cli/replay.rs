@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::credentials::TokenFlags;
 use super::failure::Failure;
 use super::figures::grouped;
 use super::publish::Outlet;
@@ -52,6 +53,8 @@ pub struct Replay {
     /// Mapping into events, a TOML inline table, repeatable [default: lines are events already]
     #[arg(long, value_name = "RULE")]
     map: Vec<String>,
+    #[command(flatten)]
+    token: TokenFlags,
 }
 
 impl Replay {
@@ -61,10 +64,12 @@ impl Replay {
     /// Wrong flags, all of them; files or a connection that fail; lines that were refused.
     pub fn run(&self) -> Result<(), Failure> {
         let (replay, rules) = self.meant()?;
+        let token = self.token.read()?;
         let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
         let bar = progress();
         let words = bar.clone();
-        let outlet = Outlet::connect(&self.to, move |line| words.suspend(|| eprintln!("{line}")))?;
+        let print = move |line: &str| words.suspend(|| eprintln!("{line}"));
+        let outlet = Outlet::connect(&self.to, token.as_ref(), print)?;
         let mut sender = Sender {
             outlet,
             parser: (!rules.is_empty()).then(|| Parser::new(rules, LINE_BYTES_MAX)),
@@ -295,6 +300,7 @@ mod tests {
             sort: true,
             time: Some("/Item/time_received".into()),
             map: Vec::new(),
+            token: TokenFlags::default(),
         }
     }
 

@@ -4,8 +4,9 @@
 //! gets exactly one line (and the view, if asked for) unless `--check` is given; logs go to
 //! standard error.
 
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
@@ -13,10 +14,11 @@ use super::failure::{Failure, written};
 use super::flags::{SettingFlags, host, layers};
 use super::logging;
 use super::watch::{Display, watch};
+use crate::access::Access;
 use crate::config::Settings;
 use crate::config::raw::{Origin, Problem, Raw};
 use crate::config::resolve::resolve;
-use crate::server::Server;
+use crate::server::{Server, StartError};
 use crate::shell::signals::Stop;
 
 /// Serves events from sources to WebSocket subscribers.
@@ -52,12 +54,15 @@ impl Serve {
         let resolved = resolve(&raw, &host(), None);
         let resolved = resolved.map_err(|problems| Failure::Usage(problems.to_string()))?;
         if self.check {
+            if let Some(access) = &resolved.settings.access {
+                Access::load(access).map_err(|error| Failure::Usage(error.to_string()))?;
+            }
             let text = resolved.lines.join("\n");
             return written(writeln!(stdout(), "{text}")).map(drop);
         }
         let display = if self.view { Display::suited(self.plain) } else { Display::Nothing };
         logging::start(filter, display == Display::Rows);
-        let server = Running::start(&resolved.settings)?;
+        let server = Running::start(&resolved.settings, Stop::install_with_reload())?;
         server.say_ready()?;
         server.run(display)
     }
@@ -84,13 +89,16 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a server; from here on signals stop it in order.
+    /// Starts a server that the signals of `stop` end in order.
     ///
     /// # Errors
     /// Why it could not start, with the cure.
-    pub fn start(settings: &Settings) -> Result<Self, Failure> {
-        let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
-        let server = Server::start(settings).map_err(|error| Failure::Run(error.to_string()))?;
+    pub fn start(settings: &Settings, stop: io::Result<Stop>) -> Result<Self, Failure> {
+        let stop = stop.map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let server = Server::start(settings).map_err(|error| match error {
+            StartError::Access(error) => Failure::Usage(error.to_string()),
+            error => Failure::Run(error.to_string()),
+        })?;
         Ok(Self { server, stop })
     }
 
@@ -106,17 +114,21 @@ impl Running {
     /// Standard output cannot be written to.
     pub fn say_ready(&self) -> Result<(), Failure> {
         let mut out = stdout().lock();
-        let Server { listen, sources, admin, .. } = &self.server;
-        let line = ready_line(*listen, sources, *admin, std::process::id());
+        let Server { listen, tls, sources, admin, .. } = &self.server;
+        let line = ready_line(*listen, *tls, sources, *admin, std::process::id());
         written(writeln!(out, "{line}").and_then(|()| out.flush())).map(drop)
     }
 
-    /// Shows the figures until a signal, then stops the server; a second signal ends the wait.
+    /// Shows the figures until a signal or a command to drain, then drains and stops the server; a
+    /// second signal ends the wait.
     ///
     /// # Errors
     /// The view cannot be drawn; the server is stopped in order even so.
     pub fn run(self, display: Display) -> Result<(), Failure> {
         let shown = watch(&self.server, &self.stop, display);
+        if shown.is_ok() {
+            self.drain();
+        }
         tracing::info!("stopping; a second signal ends it at once");
         // Without a signal (the view failed) the first one is enough.
         let patience = self.stop.asked().min(1);
@@ -126,15 +138,36 @@ impl Running {
         }
         shown
     }
+
+    /// Sends the clients away one by one, if there is to be time for it, until a signal.
+    fn drain(&self) {
+        if !self.server.is_draining() {
+            if !self.stop.is_gentle() || self.server.drain_window().is_zero() {
+                return;
+            }
+            self.server.drain(None);
+        }
+        let asked = self.stop.asked();
+        while self.stop.asked() == asked && !self.server.is_drained() {
+            std::thread::sleep(DRAIN_PERIOD);
+        }
+    }
 }
+
+/// Between two looks at a drain.
+const DRAIN_PERIOD: Duration = Duration::from_millis(5);
 
 fn ready_line(
     listen: SocketAddr,
+    tls: Option<SocketAddr>,
     sources: &[String],
     admin: Option<SocketAddr>,
     process: u32,
 ) -> String {
     let mut line = format!("ready listen={listen}");
+    if let Some(tls) = tls {
+        line.push_str(&format!(" tls={tls}"));
+    }
     for source in sources {
         line.push_str(&format!(" source={source}"));
     }
@@ -153,10 +186,11 @@ mod tests {
     fn the_ready_line_names_what_was_picked() {
         let sources = ["tcp://127.0.0.1:40001".into(), "stdin://".into()];
         let (listen, admin) = ("127.0.0.1:9001".parse().unwrap(), "127.0.0.1:9003".parse().ok());
+        let tls = "127.0.0.1:9443".parse().ok();
         assert_eq!(
-            ready_line(listen, &sources, admin, 7),
-            "ready listen=127.0.0.1:9001 source=tcp://127.0.0.1:40001 source=stdin:// \
-            admin=127.0.0.1:9003 pid=7"
+            ready_line(listen, tls, &sources, admin, 7),
+            "ready listen=127.0.0.1:9001 tls=127.0.0.1:9443 source=tcp://127.0.0.1:40001 \
+            source=stdin:// admin=127.0.0.1:9003 pid=7"
         );
     }
 }

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use jiff::Timestamp;
 
-use super::tally::Frame;
+use super::frame::Frame;
 
 /// Characters of data in a row.
 const DATA_SHOWN: usize = 100;

@@ -1,106 +1,25 @@
 //! What a subscriber sees, counted: rates, gaps by `prev`, latency from `ts_in`.
 //!
 //! Not here: the connection and the printing. Invariant: a gap is a frame whose `prev` is not the
-//! last `seq` seen on its channel; the first frame of a channel is never one, and where the terms
-//! let newer events stand for older ones it is a skip instead.
+//! last `seq` seen on its channel; the first frame of a channel is never one. Where the terms let
+//! newer events stand for older ones it is a skip instead, and between two connections a tear.
 
 use std::collections::{BTreeMap, HashMap};
 
 use hdrhistogram::Histogram;
-use serde::Deserialize;
 
 use super::continuity::{Agreed, Skips};
 use super::figures::{bytes, grouped, microseconds, short};
+use super::frame::Frame;
 use crate::telemetry::new_lag;
-
-/// A frame of the server; every field that a kind of frame does not have is absent.
-#[derive(Debug, Deserialize)]
-pub struct Frame<'a> {
-    /// The channel, `control` for control frames, absent in replies.
-    pub channel: Option<&'a str>,
-    /// `update`, `snapshot`, `welcome`, `gap`, ….
-    #[serde(rename = "type")]
-    pub kind: Option<&'a str>,
-    /// Position in the total order.
-    pub seq: Option<u64>,
-    /// The previous `seq` on the channel.
-    pub prev: Option<u64>,
-    /// The producer's time, nanoseconds since the Unix epoch.
-    pub ts: Option<u64>,
-    /// The time of ingest, nanoseconds since the Unix epoch.
-    pub ts_in: Option<u64>,
-    /// The key of last-value data.
-    pub key: Option<&'a str>,
-    /// The command that a reply answers.
-    pub method: Option<&'a str>,
-    /// Whether it succeeded.
-    pub success: Option<bool>,
-    /// Why not; the first reason when there are several.
-    pub error: Option<ReplyError<'a>>,
-    /// The outcome for each pattern of a subscribe command.
-    pub result: Option<Vec<Outcome<'a>>>,
-    /// Channels or patterns that lost something, or that the server ended.
-    pub channels: Option<Vec<&'a str>>,
-    /// Events that a loss receipt covers.
-    pub missed: Option<u64>,
-    /// Why they were lost, or the subscription was ended.
-    pub cause: Option<&'a str>,
-    /// The tier that the server moved this client to; 0: what was agreed.
-    pub interval_ms: Option<u64>,
-}
-
-/// What became of one pattern.
-#[derive(Debug, Deserialize)]
-pub struct Outcome<'a> {
-    /// The pattern.
-    pub channel: Option<&'a str>,
-    /// The policy that was agreed.
-    pub policy: Option<&'a str>,
-    /// Parts of the pattern with other terms.
-    pub except: Option<Vec<TermsShown<'a>>>,
-    /// Channels that exist now and match.
-    pub matched: Option<u64>,
-    /// Why it was refused.
-    pub error: Option<ReplyError<'a>>,
-}
-
-/// What was agreed for a part of a pattern.
-#[derive(Debug, Deserialize)]
-pub struct TermsShown<'a> {
-    /// The part.
-    pub channel: Option<&'a str>,
-    /// The policy.
-    pub policy: Option<&'a str>,
-}
-
-/// Why a command failed.
-#[derive(Debug, Deserialize)]
-pub struct ReplyError<'a> {
-    /// The documented code.
-    pub code: Option<&'a str>,
-    /// Words for people.
-    pub message: Option<&'a str>,
-}
-
-impl<'a> Frame<'a> {
-    /// Reads a frame's envelope; `scratch` is overwritten.
-    #[must_use]
-    pub fn parse(scratch: &'a mut [u8]) -> Option<Self> {
-        simd_json::serde::from_slice(scratch).ok()
-    }
-
-    /// True for events.
-    #[must_use]
-    pub fn is_data(&self) -> bool {
-        self.seq.is_some() && self.channel.is_some_and(|channel| channel != "control")
-    }
-}
 
 /// Figures since the start and since the last report.
 #[derive(Debug)]
 pub struct Tally {
     channels: HashMap<String, Channel>,
     agreed: Agreed,
+    /// Connections so far, the present one included.
+    connections: u64,
     interval: Interval,
     total: Interval,
     started_ns: u64,
@@ -111,6 +30,8 @@ pub struct Tally {
 struct Channel {
     seq_last: u64,
     skips: Skips,
+    /// The connection that it was last seen on.
+    connection: u64,
 }
 
 #[derive(Debug)]
@@ -126,6 +47,9 @@ struct Interval {
     missed_by_cause: BTreeMap<String, u64>,
     unsubscribed: u64,
     tiers: u64,
+    reconnects: u64,
+    /// Places where a `prev` shows that events were missed between two connections.
+    torn: u64,
     latency_us: Histogram<u64>,
 }
 
@@ -141,14 +65,16 @@ impl Interval {
             missed_by_cause: BTreeMap::new(),
             unsubscribed: 0,
             tiers: 0,
+            reconnects: 0,
+            torn: 0,
             latency_us: new_lag(),
         }
     }
 }
 
 impl Interval {
-    /// What came of reading slowly; what there is nothing of is left out.
-    fn slowness(&self) -> String {
+    /// What was lost or ended, and why; what there is nothing of is left out.
+    fn losses(&self) -> String {
         let mut out = String::new();
         if self.skips > 0 {
             out.push_str(&format!("  skips {}", self.skips));
@@ -158,7 +84,12 @@ impl Interval {
             out.push_str(&format!("{}{cause} {missed}", if at == 0 { ": " } else { ", " }));
         }
         out.push(')');
-        for (name, count) in [("unsubscribed", self.unsubscribed), ("tiers", self.tiers)] {
+        for (name, count) in [
+            ("unsubscribed", self.unsubscribed),
+            ("tiers", self.tiers),
+            ("reconnects", self.reconnects),
+            ("torn", self.torn),
+        ] {
             if count > 0 {
                 out.push_str(&format!("  {name} {count}"));
             }
@@ -174,6 +105,7 @@ impl Tally {
         Self {
             channels: HashMap::new(),
             agreed: Agreed::default(),
+            connections: 1,
             interval: Interval::new(),
             total: Interval::new(),
             started_ns: monotonic_ns,
@@ -188,16 +120,23 @@ impl Tally {
         self.interval.bytes += bytes as u64;
         if !self.channels.contains_key(channel) {
             let skips = self.agreed.skips(channel);
-            let follows = Channel { seq_last: frame.prev.unwrap_or_default(), skips };
+            let seq_last = frame.prev.unwrap_or_default();
+            let follows = Channel { seq_last, skips, connection: self.connections };
             self.channels.insert(channel.to_owned(), follows);
         }
         let state = self.channels.get_mut(channel).expect("it was just looked for");
+        let is_other =
+            std::mem::replace(&mut state.connection, self.connections) != self.connections;
+        if is_other {
+            state.skips = self.agreed.skips(channel);
+        }
         // `prev` counts every event of the channel: once it has keys, any may have been skipped.
         if state.skips == Skips::Keyed && frame.key.is_some() {
             state.skips = Skips::Anything;
         }
         if frame.prev.is_some_and(|prev| prev != state.seq_last) {
             match state.skips {
+                _ if is_other => self.interval.torn += 1,
                 Skips::Anything => self.interval.skips += 1,
                 Skips::Keyed | Skips::Nothing => self.interval.gaps += 1,
             }
@@ -225,6 +164,17 @@ impl Tally {
             (Some("tier"), _) => self.interval.tiers += 1,
             (None, Some("subscribe")) => self.agreed.handle_reply(frame),
             _ => {}
+        }
+    }
+
+    /// A new connection goes on for the last one; `is_anew`: its `seq` have nothing to do with
+    /// those before.
+    pub fn handle_reconnect(&mut self, is_anew: bool) {
+        self.connections += 1;
+        self.interval.reconnects += 1;
+        self.agreed = Agreed::default();
+        if is_anew {
+            self.channels.clear();
         }
     }
 
@@ -269,6 +219,8 @@ impl Tally {
         }
         self.total.unsubscribed += interval.unsubscribed;
         self.total.tiers += interval.tiers;
+        self.total.reconnects += interval.reconnects;
+        self.total.torn += interval.torn;
         self.total.latency_us.add(interval.latency_us).expect("both have the bounds of new_lag");
     }
 
@@ -293,7 +245,7 @@ impl Tally {
             bytes(rate(figures.bytes)),
             self.channels.len(),
             figures.gaps,
-            figures.slowness(),
+            figures.losses(),
         )
     }
 }
@@ -410,14 +362,25 @@ mod tests {
     }
 
     #[test]
-    fn replies_and_control_frames_are_told_from_events() {
-        let mut scratch = br#"{"channel":"control","type":"heartbeat","seq":9}"#.to_vec();
-        assert!(!Frame::parse(&mut scratch).unwrap().is_data());
-        let mut scratch =
-            br#"{"method":"subscribe","success":false,"error":{"code":"x","message":"y"}}"#
-                .to_vec();
-        let frame = Frame::parse(&mut scratch).unwrap();
-        assert!(!frame.is_data());
-        assert_eq!(frame.error.unwrap().code, Some("x"));
+    fn what_was_missed_between_two_connections_is_a_tear_and_no_gap() {
+        let mut tally = Tally::new(0);
+        for channel in ["a", "b"] {
+            feed(&mut tally, channel, 10, 9);
+        }
+        tally.handle_reconnect(false);
+        feed(&mut tally, "a", 20, 10); // Nothing came in between.
+        feed(&mut tally, "b", 21, 15);
+        feed(&mut tally, "b", 22, 21);
+        assert_eq!((tally.interval.gaps, tally.interval.torn), (0, 1));
+        feed(&mut tally, "b", 30, 25);
+        assert_eq!((tally.interval.gaps, tally.interval.torn), (1, 1), "on one connection: a gap");
+        tally.handle_reconnect(true);
+        feed(&mut tally, "a", 2, 1); // Of another epoch: it follows nothing.
+        assert_eq!((tally.interval.gaps, tally.interval.torn), (1, 1));
+        let summary = tally.summary(1_000_000_000);
+        assert!(
+            summary.contains("gaps 1  receipts 0 (missed 0)  reconnects 2  torn 1"),
+            "{summary}"
+        );
     }
 }

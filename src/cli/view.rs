@@ -69,12 +69,13 @@ impl View {
     pub fn line(&self) -> String {
         let Snapshot { connections, blocked, gaps, missed, pauses, lines_bad, .. } = self.newest;
         format!(
-            "in {}/s  out {}/s  {}/s  connections {connections} ({})  lag {}  blocked {blocked}  \
+            "in {}/s  out {}/s  {}/s  connections {connections} ({}{})  lag {}  blocked {blocked}  \
             gaps {gaps} (missed {missed})  pauses {pauses}  bad lines {lines_bad}",
             short(self.rates.events),
             short(self.rates.deliveries),
             bytes(self.rates.bytes),
             self.by_shard(),
+            self.spread(),
             self.lag(),
         )
     }
@@ -117,6 +118,12 @@ impl View {
     fn by_shard(&self) -> String {
         let shards: Vec<_> = self.newest.connections_by_shard.iter().map(u64::to_string).collect();
         format!("by shard {}", shards.join(" "))
+    }
+
+    /// How uneven the shards are, for those who compare lines.
+    fn spread(&self) -> String {
+        let percent = self.newest.spread_percent();
+        percent.map_or_else(String::new, |percent| format!(", largest {percent} % of the mean"))
     }
 
     fn lag(&self) -> String {
@@ -263,7 +270,8 @@ mod tests {
     fn one_line_holds_every_figure() {
         assert_eq!(
             busy().line(),
-            "in 750/s  out 750k/s  173 MB/s  connections 1000 (by shard 498 502)  \
+            "in 750/s  out 750k/s  173 MB/s  connections 1000 (by shard 498 502, \
+            largest 100 % of the mean)  \
             lag p50 85 µs  p99 230 µs  max 1.25 ms  blocked 3  gaps 2 (missed 31)  pauses 0  \
             bad lines 0"
         );

@@ -27,6 +27,9 @@ const ROWS_PERIOD: Duration = Duration::from_millis(500);
 /// Between two plain lines, and between two checks for the end of the sources.
 const LINE_PERIOD: Duration = Duration::from_secs(2);
 
+/// Between two looks whether a command has begun a drain.
+const DRAIN_PERIOD: Duration = Duration::from_millis(50);
+
 /// How the server's figures are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Display {
@@ -47,7 +50,7 @@ impl Display {
     }
 }
 
-/// Shows `server` until `stop` is asked for.
+/// Shows `server` until `stop` is asked for, or a drain has begun.
 ///
 /// # Errors
 /// A terminal or standard output that cannot be written to; a closed pipe only ends the lines.
@@ -55,7 +58,7 @@ pub fn watch(server: &Server, stop: &Stop, display: Display) -> Result<(), Failu
     let mut ending = Ending::default();
     match display {
         Display::Nothing => {
-            while !stop.wait(LINE_PERIOD) {
+            while !has_ended(server, stop, LINE_PERIOD) {
                 ending.check(server);
             }
             Ok(())
@@ -66,11 +69,30 @@ pub fn watch(server: &Server, stop: &Stop, display: Display) -> Result<(), Failu
     }
 }
 
+/// Waits for `period`; true as soon as the process was asked to stop, or drains. Passes on what was
+/// asked meanwhile.
+fn has_ended(server: &Server, stop: &Stop, period: Duration) -> bool {
+    let end_ns = clock::now().monotonic_ns + clock::nanoseconds(period);
+    loop {
+        let left_ns = end_ns.saturating_sub(clock::now().monotonic_ns);
+        let asked = stop.wait(Duration::from_nanos(left_ns).min(DRAIN_PERIOD));
+        if stop.take_reload() {
+            server.reload();
+        }
+        if asked || server.is_draining() {
+            return true;
+        }
+        if left_ns == 0 {
+            return false;
+        }
+    }
+}
+
 fn lines(server: &Server, stop: &Stop, ending: &mut Ending) -> Result<(), Failure> {
     let mut view = View::default();
     let mut flow = Flow::Continue;
     view.handle_snapshot(server.telemetry.snapshot(), clock::now().monotonic_ns);
-    while !stop.wait(LINE_PERIOD) {
+    while !has_ended(server, stop, LINE_PERIOD) {
         ending.check(server);
         if flow == Flow::Continue {
             view.handle_snapshot(server.telemetry.snapshot(), clock::now().monotonic_ns);
@@ -92,7 +114,7 @@ fn rows(server: &Server, stop: &Stop, ending: &mut Ending) -> io::Result<()> {
         if let Err(error) = draw(&mut terminal, &view, &hold) {
             break Err(error);
         }
-        if stop.wait(ROWS_PERIOD) {
+        if has_ended(server, stop, ROWS_PERIOD) {
             break Ok(());
         }
     };

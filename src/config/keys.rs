@@ -47,6 +47,60 @@ const fn key(
 /// All settings of one value, in the order of `--help`, `--check` and the example file.
 pub const KEYS: &[Key] = &[
     key("listen", "ADDRESS", "WebSocket address, IP:PORT; port 0 picks a port", ""),
+    key("tls_listen", "ADDRESS", "The same with TLS (wss://); needs tls_certificates", "none"),
+    key(
+        "tls_certificates",
+        "FILES",
+        "PEM files with a certificate and its chain each, joined by commas; the client's server \
+        name chooses, and the first one serves all other names",
+        "none",
+    ),
+    key(
+        "tls_keys",
+        "FILES",
+        "PEM files with their private keys, in the same order",
+        "in the certificates' files",
+    ),
+    key(
+        "tls_client_ca",
+        "FILE",
+        "PEM file of the authorities that sign client certificates",
+        "no client certificates",
+    ),
+    key(
+        "tls_client_certificates",
+        "WHEN",
+        "With tls_client_ca: required, or optional beside other credentials",
+        "",
+    ),
+    key("access", "FILE", "Access rules: keys, tokens, origins", "everybody may do everything"),
+    key(
+        "auth_timeout",
+        "TIME",
+        "How long a client may take to send auth; 0ms: a credential must come with the upgrade",
+        "",
+    ),
+    key("handshakes_max", "COUNT", "Unfinished handshakes of each shard at most", ""),
+    key(
+        "accept_rate",
+        "COUNT",
+        "New connections that each shard takes on in a second; the others wait",
+        "no limit",
+    ),
+    key(
+        "address_connections_max",
+        "COUNT",
+        "Open connections of one address at most (of one /64 with IPv6)",
+        "no limit",
+    ),
+    key("address_accept_rate", "COUNT", "New connections of one address in a minute", "no limit"),
+    key(
+        "steer_by_cpu",
+        "BOOL",
+        "A connection goes to the shard of the CPU that received it \
+        (SO_ATTACH_REUSEPORT_CBPF), for cards with a queue for each core",
+        "",
+    ),
     key("admin", "ADDRESS", "Address of health and metrics, IP:PORT", "none"),
     key("cores", "LIST", "One shard on each of these cores, such as 0-1,4", "all available"),
     key(
@@ -90,6 +144,23 @@ pub const KEYS: &[Key] = &[
     ),
     key("upgrade_timeout", "TIME", "From accept to a complete upgrade request, in ms, s or m", ""),
     key("heartbeat", "TIME", "Quiet time after which a client gets a heartbeat", ""),
+    key("ping_interval", "TIME", "Time without a byte from a client before a ping; 0ms: never", ""),
+    key("pong_timeout", "TIME", "Time that a client then has to send something", ""),
+    key("idle_timeout", "TIME", "Time a client may be without a subscription; 0ms: for ever", ""),
+    key("drain", "TIME", "Time over which SIGTERM closes the connections; 0ms: at once", ""),
+    key("drain_to", "URLS", "Where drained clients are told to go, joined by commas", "here again"),
+    key(
+        "control",
+        "PATH",
+        "Unix socket for `fanfare drain`, `fanfare reload` and take_over",
+        "none",
+    ),
+    key(
+        "take_over",
+        "PATH",
+        "Control socket of a running server whose addresses this one takes over; that one drains",
+        "none",
+    ),
     key("stop_timeout", "TIME", "How long an orderly stop may take", ""),
     key("node", "NAME", "The node's name in `welcome`", "the host name"),
 ];
@@ -118,6 +189,14 @@ pub fn default_text(name: &str) -> Option<String> {
         "peer_timeout" => time(limits::PEER_TIMEOUT_MS),
         "upgrade_timeout" => time(limits::UPGRADE_MS),
         "heartbeat" => time(limits::HEARTBEAT_MS),
+        "tls_client_certificates" => "required".into(),
+        "auth_timeout" => time(limits::AUTH_MS),
+        "handshakes_max" => limits::HANDSHAKES_MAX.to_string(),
+        "steer_by_cpu" => "false".into(),
+        "ping_interval" => time(limits::PING_MS),
+        "pong_timeout" => time(limits::PONG_MS),
+        "idle_timeout" => time(limits::IDLE_MS),
+        "drain" => time(limits::DRAIN_MS),
         "stop_timeout" => time(limits::STOP_MS),
         _ => return None,
     })

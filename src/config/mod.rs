@@ -67,10 +67,76 @@ pub struct Settings {
     pub upgrade_timeout: Duration,
     /// Quiet time after which a client gets a heartbeat.
     pub heartbeat: Duration,
+    /// The `wss://` address and its certificates, if any.
+    pub tls: Option<TlsSettings>,
+    /// The file of access rules; none: everybody may do everything.
+    pub access: Option<PathBuf>,
+    /// How long a client may be in without a credential; zero: it must come with the upgrade.
+    pub auth_timeout: Duration,
+    /// How many may come, and how fast.
+    pub admission: AdmissionSettings,
+    /// When a client is taken to be gone.
+    pub liveness: LivenessSettings,
+    /// Time over which the closes of a drain are spread.
+    pub drain: Duration,
+    /// Where a drained client is told to go.
+    pub drain_to: Vec<String>,
+    /// Unix socket for `fanfare drain`, `fanfare reload` and a successor, if any.
+    pub control: Option<PathBuf>,
+    /// The control socket of the process whose listeners this one takes over.
+    pub take_over: Option<PathBuf>,
+    /// Connections go to the shard of the CPU that the network card gave them to.
+    pub steer_by_cpu: bool,
     /// How long an orderly stop may take.
     pub stop_timeout: Duration,
     /// The node's name in `welcome`.
     pub node: String,
+}
+
+/// The encrypted address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The `wss://` address; port 0 picks a port.
+    pub listen: SocketAddr,
+    /// Certificates; the first one also serves names that none has.
+    pub certificates: Vec<CertificateFiles>,
+    /// PEM file of the authorities whose client certificates are taken, if any are.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must have a certificate.
+    pub client_certificate_required: bool,
+}
+
+/// One certificate with its chain and its private key, both PEM; they may be in one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, own certificate first.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// How many clients may come, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionSettings {
+    /// Handshakes of each shard that may be under way.
+    pub handshakes_max: usize,
+    /// Connections that each shard takes on in a second; more wait in the kernel's backlog.
+    pub accept_rate: Option<u32>,
+    /// Open connections of one address at most, over all shards.
+    pub address_connections_max: Option<u32>,
+    /// New connections of one address in a minute, over all shards.
+    pub address_accept_rate: Option<u32>,
+}
+
+/// When a client is taken to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LivenessSettings {
+    /// Time without a byte from a client after which it is pinged; zero: never.
+    pub ping_interval: Duration,
+    /// Time that it then has to send something.
+    pub pong_timeout: Duration,
+    /// Time that it may be without a subscription; zero: for ever.
+    pub idle_timeout: Duration,
 }
 
 /// How the kernel treats the connection of a subscriber.
@@ -100,8 +166,15 @@ pub struct Source {
 pub enum SourceAddress {
     /// `tcp://HOST:PORT`: NDJSON from many producers; port 0 picks a port.
     Tcp(SocketAddr),
-    /// `unix://PATH`: the same over a Unix socket.
-    Unix(PathBuf),
+    /// `tls://HOST:PORT`: the same with TLS, with the certificates of `tls_listen`.
+    Tls(SocketAddr),
+    /// `unix://PATH[?mode=660]`: the same over a Unix socket.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// The file's mode: who may write to it may publish.
+        mode: u32,
+    },
     /// `stdin://`: NDJSON from standard input.
     Stdin,
     /// `replay:FILE[,FILE…][?speed=max&loop=true&sort=true&time=POINTER]`.

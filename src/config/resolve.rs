@@ -64,8 +64,7 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn settings(&mut self, host: &Host, own: Option<Source>) -> Option<Settings> {
         let all_cores = values::show_cores(&host.cores);
-        let listen = self.address("listen");
-        let admin = self.address("admin");
+        let (listen, admin) = (self.address("listen"), self.address("admin"));
         let cores =
             self.take("cores", Some(all_cores), true, |text| values::cores(text, &host.cores));
         let ingest_core = self.take("ingest_core", None, false, |text| {
@@ -81,10 +80,7 @@ impl Resolver<'_> {
         let connections_max = self.count("connections_max", 1..=limits::CONNECTIONS_SETTING_MAX);
         let channels_max = self.count("channels_max", 1..=limits::CHANNELS_SETTING_MAX);
         let keys_max = self.count("keys_max", 1..=limits::KEYS_SETTING_MAX);
-        let line_bytes_max =
-            self.size("line_bytes_max", limits::LINE_BYTES_MIN..=limits::LINE_BYTES_MAX);
-        let message_bytes = limits::MESSAGE_BYTES_MIN..=limits::MESSAGE_BYTES_SETTING_MAX;
-        let message_bytes_max = self.size("message_bytes_max", message_bytes);
+        let (line_bytes_max, message_bytes_max) = self.messages();
         let subscriptions_max =
             self.count("subscriptions_max", 1..=limits::SUBSCRIPTIONS_SETTING_MAX);
         let retained_bytes =
@@ -96,6 +92,13 @@ impl Resolver<'_> {
         let upgrade_timeout = self.duration("upgrade_timeout", limits::TIMEOUT_MS_MIN);
         let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
         let stop_timeout = self.duration("stop_timeout", 0);
+        let tls = self.tls(listen);
+        let access = self.path("access");
+        let auth_timeout = self.duration("auth_timeout", 0);
+        let (admission, liveness) = (self.admission(), self.liveness());
+        let (drain, drain_to) = self.drain();
+        let (control, take_over) = (self.path("control"), self.path("take_over"));
+        let steer_by_cpu = self.take("steer_by_cpu", None, false, values::boolean);
         let node = self.take("node", Some(host.name.clone()), true, |text| {
             values::node(text, limits::NODE_BYTES_MAX)
         });
@@ -125,9 +128,26 @@ impl Resolver<'_> {
             sockets: sockets?,
             upgrade_timeout: upgrade_timeout?,
             heartbeat: heartbeat?,
+            tls,
+            access,
+            auth_timeout: auth_timeout?,
+            admission: admission?,
+            liveness: liveness?,
+            drain: drain?,
+            drain_to,
+            control,
+            take_over,
+            steer_by_cpu: steer_by_cpu?,
             stop_timeout: stop_timeout?,
             node: node?,
         })
+    }
+
+    /// Bytes of a producer's line and of a client's message at most.
+    fn messages(&mut self) -> (Option<usize>, Option<usize>) {
+        let line = limits::LINE_BYTES_MIN..=limits::LINE_BYTES_MAX;
+        let message = limits::MESSAGE_BYTES_MIN..=limits::MESSAGE_BYTES_SETTING_MAX;
+        (self.size("line_bytes_max", line), self.size("message_bytes_max", message))
     }
 
     fn sockets(&mut self) -> Option<SocketSettings> {
@@ -248,6 +268,9 @@ impl Resolver<'_> {
             match source_url::parse(&source.url.text) {
                 Ok(address) => {
                     self.duplicate(&sources, &address, &source.url);
+                    if matches!(address, SourceAddress::Tls(_)) {
+                        self.needs_tls(&source.url);
+                    }
                     let rules = match map.len() {
                         0 => String::new(),
                         rules => format!(", {rules} mapping rules"),
@@ -292,7 +315,8 @@ impl Resolver<'_> {
     }
 
     fn duplicate(&mut self, sources: &[Source], address: &SourceAddress, given: &Given) {
-        let picks_port = matches!(address, SourceAddress::Tcp(address) if address.port() == 0);
+        use SourceAddress::{Tcp, Tls};
+        let picks_port = matches!(address, Tcp(address) | Tls(address) if address.port() == 0);
         if !picks_port && sources.iter().any(|source| source.address == *address) {
             let wrong = Wrong::new(format!("`{}` is there twice", given.text), "each source once");
             self.problem(given.origin.clone(), "source", wrong);
@@ -308,7 +332,7 @@ impl Resolver<'_> {
     ) {
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         let tcp = sources.iter().filter_map(|source| match source.address {
-            SourceAddress::Tcp(address) => Some(("source", address)),
+            SourceAddress::Tcp(address) | SourceAddress::Tls(address) => Some(("source", address)),
             _ => None,
         });
         let own = [("listen", listen), ("admin", admin)].into_iter();
@@ -319,9 +343,10 @@ impl Resolver<'_> {
                     let origin = match self.raw.values.get(key) {
                         Some(given) => given.origin.clone(),
                         None => {
-                            let taken = Ok(SourceAddress::Tcp(address));
+                            let taken = [SourceAddress::Tcp, SourceAddress::Tls]
+                                .map(|kind| Ok(kind(address)));
                             (self.raw.sources.iter())
-                                .find(|source| source_url::parse(&source.url.text) == taken)
+                                .find(|source| taken.contains(&source_url::parse(&source.url.text)))
                                 .map_or(Origin::Default, |source| source.url.origin.clone())
                         }
                     };
@@ -339,5 +364,6 @@ impl Resolver<'_> {
     }
 }
 
+mod connections;
 #[cfg(test)]
 mod tests;

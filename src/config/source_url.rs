@@ -8,8 +8,11 @@ use super::mapping::Pointer;
 use super::values::{Wrong, socket_address};
 use super::{Replay, ReplayInput, SourceAddress, Speed};
 
-const ALLOWED: &str = "tcp://HOST:PORT, unix:///PATH, stdin:// or \
+const ALLOWED: &str = "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH[?mode=660], stdin:// or \
     replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER]";
+
+/// Only the server's own user may publish.
+const UNIX_MODE: u32 = 0o600;
 
 /// Takes a URL such as `tcp://127.0.0.1:9002` or `replay:a.gz,b.gz?speed=max`.
 ///
@@ -19,13 +22,11 @@ pub fn parse(url: &str) -> Result<SourceAddress, Wrong> {
     if let Some(address) = url.strip_prefix("tcp://") {
         return socket_address(address.trim_end_matches('/')).map(SourceAddress::Tcp);
     }
-    if let Some(path) = url.strip_prefix("unix://") {
-        return if path.len() > 1 && path.starts_with('/') {
-            Ok(SourceAddress::Unix(path.into()))
-        } else {
-            let what = format!("`{url}` has no absolute path");
-            Err(Wrong::new(what, "unix:// and an absolute path, such as unix:///run/fanfare.sock"))
-        };
+    if let Some(address) = url.strip_prefix("tls://") {
+        return socket_address(address.trim_end_matches('/')).map(SourceAddress::Tls);
+    }
+    if let Some(rest) = url.strip_prefix("unix://") {
+        return unix(url, rest);
     }
     if url == "stdin://" || url == "stdin:" {
         return Ok(SourceAddress::Stdin);
@@ -47,6 +48,29 @@ pub fn speed(text: &str) -> Result<Speed, Wrong> {
         _ => Err(Wrong::new(
             format!("`{text}` is not a speed"),
             "max, or a number above 0: 1 is the recorded pace, 10 is ten times that",
+        )),
+    }
+}
+
+fn unix(url: &str, rest: &str) -> Result<SourceAddress, Wrong> {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if path.len() < 2 || !path.starts_with('/') {
+        let what = format!("`{url}` has no absolute path");
+        let allowed = "unix:// and an absolute path, such as unix:///run/fanfare.sock";
+        return Err(Wrong::new(what, allowed));
+    }
+    let mode = match query.split_once('=') {
+        None if query.is_empty() => Some(UNIX_MODE),
+        Some(("mode", digits)) => {
+            u32::from_str_radix(digits, 8).ok().filter(|mode| (1..=0o777).contains(mode))
+        }
+        _ => None,
+    };
+    match mode {
+        Some(mode) => Ok(SourceAddress::Unix { path: path.into(), mode }),
+        None => Err(Wrong::new(
+            format!("`{query}` is not a mode"),
+            "mode=600 (the default), mode=660 or another file mode; write permission lets publish",
         )),
     }
 }
@@ -118,7 +142,11 @@ mod tests {
             parse("tcp://localhost:9002"),
             Ok(SourceAddress::Tcp("127.0.0.1:9002".parse().unwrap()))
         );
-        assert_eq!(parse("unix:///run/f.sock"), Ok(SourceAddress::Unix("/run/f.sock".into())));
+        let tls = SourceAddress::Tls("[::1]:9".parse().unwrap());
+        assert_eq!(parse("tls://[::1]:9"), Ok(tls));
+        let unix = |mode| SourceAddress::Unix { path: "/run/f.sock".into(), mode };
+        assert_eq!(parse("unix:///run/f.sock"), Ok(unix(0o600)));
+        assert_eq!(parse("unix:///run/f.sock?mode=0660"), Ok(unix(0o660)));
         assert_eq!(parse("stdin://"), Ok(SourceAddress::Stdin));
         let expected = Replay {
             input: ReplayInput::Files(vec!["Cargo.toml".into(), "Cargo.lock".into()]),
@@ -137,6 +165,8 @@ mod tests {
             ("http://x", "`http://x` is not a source"),
             ("tcp://9002", "`9002` is not an address"),
             ("unix://run/x", "`unix://run/x` has no absolute path"),
+            ("unix:///run/x?mode=888", "`mode=888` is not a mode"),
+            ("unix:///run/x?mod=600", "`mod=600` is not a mode"),
             ("replay:src", "`src` is a directory"),
             ("replay:", "cannot read ``: No such file or directory (os error 2)"),
             ("replay:absent.gz", "cannot read `absent.gz`: No such file or directory (os error 2)"),

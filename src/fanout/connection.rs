@@ -4,8 +4,11 @@
 //! that is in sync has no [`Lag`], is owed nothing, and has been sent everything before its
 //! cohort's gather list; any other one has a lag.
 
+use std::num::NonZeroU64;
+
 use slab::Slab;
 
+use crate::access::Member;
 use crate::protocol::terms::Interval;
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::reader::Reader;
@@ -101,6 +104,25 @@ pub struct Connection {
     pub owed: Owed,
     /// Reassembles the client's messages.
     pub reader: Reader,
+    /// Who it is, and what it may do.
+    pub member: Member,
+    /// Signs of life.
+    pub life: Life,
+}
+
+/// When a connection's client was heard, and what it was told of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Life {
+    /// Monotonic time of the last byte from the client, nanoseconds.
+    pub heard_ns: u64,
+    /// Monotonic time of a ping that nothing has followed yet, nanoseconds.
+    pub pinged_ns: Option<NonZeroU64>,
+    /// Monotonic time since which it has had no subscription, nanoseconds.
+    pub idle_since_ns: Option<NonZeroU64>,
+    /// It was warned that its credential ends.
+    pub is_warned: bool,
+    /// It was told that the server drains.
+    pub is_told: bool,
 }
 
 impl Connection {
@@ -191,7 +213,7 @@ pub(super) fn check(index: usize, connection: &Connection, view: &View<'_>) {
     }
 }
 
-const _: () = assert!(size_of::<Connection>() <= 256, "an idle connection stays small");
+const _: () = assert!(size_of::<Connection>() <= 288, "an idle connection stays small");
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 //! the reply) and carrying a command out (`fanout`). Invariant: a refusal carries the request's
 //! `req_id` whenever one can be found.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use simd_json::borrowed::{Object, Value};
@@ -13,8 +14,8 @@ use simd_json::prelude::*;
 use super::policy::Policy;
 use super::terms::{Interval, Wish};
 use crate::limits::{
-    AGE_LIMIT_MS_MAX, AGE_LIMIT_MS_MIN, ECHO_BYTES_MAX, LAG_BYTES_LIMIT_MIN, REQ_ID_BYTES_MAX,
-    SUBSCRIPTIONS_MAX,
+    AGE_LIMIT_MS_MAX, AGE_LIMIT_MS_MIN, CREDENTIAL_BYTES_MAX, ECHO_BYTES_MAX, LAG_BYTES_LIMIT_MIN,
+    REQ_ID_BYTES_MAX, SUBSCRIPTIONS_MAX,
 };
 
 /// The number or text that a client gave its request; replies repeat it.
@@ -54,6 +55,21 @@ pub enum Command {
     List,
     /// Asks for a sign of life and the server's time.
     Ping,
+    /// Shows a credential, or a newer one.
+    Auth {
+        /// A key or a token, as it was written.
+        token: Secret,
+    },
+}
+
+/// A text that no `Debug` output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Box<str>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Secret(…)")
+    }
 }
 
 impl Command {
@@ -65,7 +81,14 @@ impl Command {
             Self::Unsubscribe { .. } => "unsubscribe",
             Self::List => "list",
             Self::Ping => "ping",
+            Self::Auth { .. } => "auth",
         }
+    }
+
+    /// Whether it is carried out for a client that has yet to show a credential.
+    #[must_use]
+    pub const fn is_for_strangers(&self) -> bool {
+        matches!(self, Self::Ping | Self::Auth { .. })
     }
 
     /// The patterns that it names.
@@ -73,7 +96,7 @@ impl Command {
     pub fn channels(&self) -> &[String] {
         match self {
             Self::Subscribe { channels, .. } | Self::Unsubscribe { channels } => channels,
-            Self::List | Self::Ping => &[],
+            Self::List | Self::Ping | Self::Auth { .. } => &[],
         }
     }
 }
@@ -114,6 +137,12 @@ pub enum ErrorCode {
     /// The subscription set would need more than [`crate::limits::CLASSES_MAX`] combinations of
     /// policy, limits and sampling.
     TooManyPolicies,
+    /// The connection has yet to show a credential.
+    AuthRequired,
+    /// The credential is not good.
+    AuthFailed,
+    /// The credential does not allow this.
+    Forbidden,
     /// More requests than the server takes from one connection in that time.
     RateLimited,
 }
@@ -139,6 +168,9 @@ impl ErrorCode {
             Self::NotSubscribed => "not_subscribed",
             Self::TooManySubscriptions => "too_many_subscriptions",
             Self::TooManyPolicies => "too_many_policies",
+            Self::AuthRequired => "auth_required",
+            Self::AuthFailed => "auth_failed",
+            Self::Forbidden => "forbidden",
             Self::RateLimited => "rate_limited",
         }
     }
@@ -182,6 +214,19 @@ impl Refusal {
              {retry_after_ms} ms"
         );
         Self::new(ErrorCode::RateLimited, message)
+    }
+
+    /// The answer to a request of somebody who has yet to show a credential.
+    #[must_use]
+    pub fn auth_required() -> Self {
+        let message = "send {\"method\":\"auth\",\"params\":{\"token\":\"…\"}} first".into();
+        Self::new(ErrorCode::AuthRequired, message)
+    }
+
+    /// The answer to a credential that is not good, for this reason.
+    #[must_use]
+    pub fn auth_failed(reason: String) -> Self {
+        Self::new(ErrorCode::AuthFailed, reason)
     }
 
     /// The same as the answer to `request`, with its names.
@@ -254,7 +299,7 @@ fn command(object: &Object<'_>) -> Result<Command, Fault> {
     let method = match object.get("method") {
         None => {
             let message = "field 'method' is missing; the methods are subscribe, unsubscribe, \
-                           list, ping";
+                           list, ping, auth";
             return Err(Fault(ErrorCode::MethodMissing, message.into()));
         }
         Some(Value::String(method)) => method,
@@ -273,13 +318,38 @@ fn command(object: &Object<'_>) -> Result<Command, Fault> {
             Ok(Command::Unsubscribe { channels: channels(params)? })
         }
         "list" => only_fields(params, "list", &[], &[]).map(|()| Command::List),
+        "auth" => {
+            only_fields(params, "auth", &["token"], &[])?;
+            Ok(Command::Auth { token: token(params)? })
+        }
         "ping" => only_fields(params, "ping", &[], &[]).map(|()| Command::Ping),
         unknown => {
             let message = format!(
-                "there is no method '{}'; the methods are subscribe, unsubscribe, list, ping",
+                "there is no method '{}'; the methods are subscribe, unsubscribe, list, ping, auth",
                 cut(unknown)
             );
             Err(Fault(ErrorCode::MethodUnknown, message))
+        }
+    }
+}
+
+/// `token`: a key or a token; what is wrong with it is said without it.
+fn token(params: &Object<'_>) -> Result<Secret, Fault> {
+    match present(params, "token") {
+        Some(Value::String(token)) if token.len() <= CREDENTIAL_BYTES_MAX => {
+            Ok(Secret((&**token).into()))
+        }
+        Some(Value::String(token)) => {
+            let message = format!(
+                "parameter 'token' has {} bytes; at most {CREDENTIAL_BYTES_MAX} are taken",
+                token.len()
+            );
+            Err(Fault(ErrorCode::ParamInvalid, message))
+        }
+        Some(other) => Err(wrong_type("token", "a string", other)),
+        None => {
+            let message = "parameter 'token' is missing; it is a key or a JSON Web Token";
+            Err(Fault(ErrorCode::ParamMissing, message.into()))
         }
     }
 }

@@ -2,10 +2,12 @@
 
 pub mod channel;
 pub mod command;
+pub mod control;
 pub mod data;
 pub mod event;
 pub mod json;
 pub mod policy;
 pub mod reply;
 pub mod terms;
+pub mod tls;
 pub mod ws;

@@ -27,6 +27,16 @@ pub struct Welcome<'a> {
     pub command_rate: u32,
     /// Messages from the client at once.
     pub command_burst: u32,
+    /// Milliseconds without a byte from the client after which it is pinged; 0: never.
+    pub ping_ms: u64,
+    /// Milliseconds that it then has to send something.
+    pub pong_ms: u64,
+    /// Milliseconds that it may be without a subscription; 0: for ever.
+    pub idle_ms: u64,
+    /// Milliseconds that it has to show a credential; none: it has shown one, or needs none.
+    pub auth_ms: Option<u64>,
+    /// When its credential ends, nanoseconds since the Unix epoch.
+    pub expires_ns: Option<u64>,
 }
 
 /// What a subscription came to.
@@ -60,6 +70,8 @@ pub enum Cause {
     MaxAge,
     /// More waited to be sent than the subscription's `max_lag_bytes`.
     MaxLagBytes,
+    /// The client's credential allows it no longer.
+    Forbidden,
     /// A newer snapshot of the book has come, and the subscription set was changed before it was
     /// sent.
     Snapshot,
@@ -73,6 +85,7 @@ impl Cause {
             Self::Slow => "slow",
             Self::MaxAge => "max_age",
             Self::MaxLagBytes => "max_lag_bytes",
+            Self::Forbidden => "forbidden",
             Self::Snapshot => "snapshot",
         }
     }
@@ -117,7 +130,16 @@ pub fn welcome(out: &mut Vec<u8>, welcome: &Welcome<'_>) {
     number(out, r#","subscriptions_max":"#, welcome.subscriptions_max as u64);
     number(out, r#","command_rate":"#, welcome.command_rate.into());
     number(out, r#","command_burst":"#, welcome.command_burst.into());
+    number(out, r#","ping_ms":"#, welcome.ping_ms);
+    number(out, r#","pong_ms":"#, welcome.pong_ms);
+    number(out, r#","idle_ms":"#, welcome.idle_ms);
     number(out, r#"},"heartbeat_ms":"#, welcome.heartbeat_ms);
+    if let Some(ms) = welcome.auth_ms {
+        number(out, r#","auth_ms":"#, ms);
+    }
+    if let Some(ns) = welcome.expires_ns {
+        number(out, r#","expires":"#, ns);
+    }
     literal(out, "}");
 }
 
@@ -171,6 +193,40 @@ pub fn listed(
 pub fn pong(out: &mut Vec<u8>, req_id: Option<&ReqId>, time_in: u64, time_out: u64) {
     head(out, Some("pong"), true, req_id);
     times(out, time_in, time_out);
+}
+
+/// Appends the answer to `auth`; `expires_ns` is when the credential ends, nanoseconds since the
+/// Unix epoch.
+pub fn authenticated(
+    out: &mut Vec<u8>,
+    req_id: Option<&ReqId>,
+    expires_ns: Option<u64>,
+    time_in: u64,
+    time_out: u64,
+) {
+    head(out, Some("auth"), true, req_id);
+    if let Some(ns) = expires_ns {
+        number(out, r#","result":{"expires":"#, ns);
+        literal(out, "}");
+    }
+    times(out, time_in, time_out);
+}
+
+/// Appends the warning that the credential ends in `ms` milliseconds.
+pub fn expiring(out: &mut Vec<u8>, ms: u64) {
+    number(out, r#"{"channel":"control","type":"auth_expiring","expires_in_ms":"#, ms);
+    literal(out, "}");
+}
+
+/// Appends the notice that the server drains: this connection is closed in `deadline_ms`
+/// milliseconds at the latest, and shall be made anew after `retry_after_ms`, at one of `to` if
+/// there are any.
+pub fn drain(out: &mut Vec<u8>, deadline_ms: u64, retry_after_ms: u64, to: &[Box<str>]) {
+    number(out, r#"{"channel":"control","type":"drain","deadline_ms":"#, deadline_ms);
+    number(out, r#","retry_after_ms":"#, retry_after_ms);
+    literal(out, r#","to":["#);
+    separated(out, to, |out, address| write_string(out, address));
+    literal(out, "]}");
 }
 
 /// Appends the answer to a request that was refused as a whole.
@@ -355,13 +411,28 @@ mod tests {
             subscriptions_max: 1_024,
             command_rate: 20,
             command_burst: 100,
+            ping_ms: 20_000,
+            pong_ms: 10_000,
+            idle_ms: 0,
+            auth_ms: Some(5_000),
+            expires_ns: Some(7),
         };
         assert_eq!(
             written(|out| welcome(out, &greeting)),
             json!({"channel":"control","type":"welcome","v":1,"node":"a \"quoted\" node",
-                "epoch":"01J","seq":1040,"heartbeat_ms":5000,
+                "epoch":"01J","seq":1040,"heartbeat_ms":5000,"auth_ms":5000,"expires":7,
                 "limits":{"message_bytes_max":65536,"subscriptions_max":1024,
-                    "command_rate":20,"command_burst":100}})
+                    "command_rate":20,"command_burst":100,
+                    "ping_ms":20000,"pong_ms":10000,"idle_ms":0}})
+        );
+        assert_eq!(
+            written(|out| expiring(out, 59_000)),
+            json!({"channel":"control","type":"auth_expiring","expires_in_ms":59000})
+        );
+        assert_eq!(
+            written(|out| drain(out, 30_000, 1_830, &["wss://b.example".into()])),
+            json!({"channel":"control","type":"drain","deadline_ms":30000,"retry_after_ms":1830,
+                "to":["wss://b.example"]})
         );
         assert_eq!(
             written(|out| heartbeat(out, u64::MAX)),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::limits::CLIENT_CONNECT_MS;
 use crate::protocol::ws::client::ClientHandshakeError;
 use crate::protocol::ws::reader::Violation;
+use crate::shell::trust::TrustError;
 
 /// Why a connection could not be made or went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,12 @@ pub enum ClientError {
     /// The server refused the upgrade.
     #[error("{0} did not become a WebSocket: {1}")]
     Upgrade(String, ClientHandshakeError),
-    /// The server went silent, or away, in the middle of the upgrade.
-    #[error("{0} did not finish the upgrade: {1}")]
+    /// The server went silent, or away, in the middle of the handshake of TLS or the upgrade.
+    #[error("{0} did not finish the handshake: {1}")]
     UpgradeEnded(String, io::Error),
+    /// TLS, or a file for it.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The server broke RFC 6455.
     #[error("the server broke the protocol: {0}")]
     Violation(#[from] Violation),
@@ -77,6 +81,17 @@ impl Producer {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+        }
+    }
+
+    /// How long a read may wait; none: for ever.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(patience),
+            Self::Unix(stream) => stream.set_read_timeout(patience),
         }
     }
 

@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use glommio::sync::Semaphore;
 
@@ -20,6 +19,7 @@ use crate::protocol::event::Event;
 use crate::telemetry::{IngestCounters, Telemetry};
 
 use super::clock;
+use super::life::Life;
 
 #[derive(Debug)]
 struct Shared {
@@ -27,7 +27,7 @@ struct Shared {
     rings: RefCell<Vec<Sender<Arc<Batch>>>>,
     turn: Semaphore,
     telemetry: Arc<Telemetry>,
-    stop: Arc<AtomicBool>,
+    life: Arc<Life>,
 }
 
 /// A source's handle.
@@ -35,20 +35,20 @@ struct Shared {
 pub struct Feed(Rc<Shared>);
 
 impl Feed {
-    /// The feed of a server; `stop` ends the sources.
+    /// The feed of a server; the end of its `life` ends the sources.
     #[must_use]
     pub fn new(
         sequencer: Sequencer,
         rings: Vec<Sender<Arc<Batch>>>,
         telemetry: Arc<Telemetry>,
-        stop: Arc<AtomicBool>,
+        life: Arc<Life>,
     ) -> Self {
         Self(Rc::new(Shared {
             sequencer: RefCell::new(sequencer),
             rings: RefCell::new(rings),
             turn: Semaphore::new(1),
             telemetry,
-            stop,
+            life,
         }))
     }
 
@@ -107,7 +107,7 @@ impl Feed {
     /// True once the server stops; sources then end.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.0.stop.load(Ordering::Relaxed)
+        self.0.life.is_stopping()
     }
 
     /// True when the batch is in the ring, or when the shard is gone.
@@ -135,8 +135,8 @@ mod tests {
         let bytes = data.len();
         let (all_wait, waiting) = std::sync::mpsc::channel();
         let thread = executor::start("feed", None, move || async move {
-            let (telemetry, stop) = (Arc::new(Telemetry::new(1)), Arc::new(AtomicBool::new(false)));
-            let feed = Feed::new(Sequencer::new(1, 1), vec![sender], telemetry, stop);
+            let telemetry = Arc::new(Telemetry::new(1));
+            let feed = Feed::new(Sequencer::new(1, 1), vec![sender], telemetry, Arc::default());
             let left = Rc::new(std::cell::Cell::new(SOURCES));
             for _ in 0..SOURCES {
                 let (feed, data, left) = (feed.clone(), data.clone(), Rc::clone(&left));

@@ -10,9 +10,11 @@ use std::os::fd::RawFd;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::{Outcome, Plan, Shard};
 use crate::limits::FLUSH_SENDS_MAX;
+
+use super::connection::Sockets;
+use super::sealer::{Sealed, Sealer};
 
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
@@ -21,6 +23,7 @@ pub struct FlushRing {
     ring: IoUring,
     iovecs: Vec<libc::iovec>,
     messages: Vec<libc::msghdr>,
+    sealer: Sealer,
 }
 
 impl std::fmt::Debug for FlushRing {
@@ -35,18 +38,19 @@ impl FlushRing {
     /// # Errors
     /// The kernel's reason to refuse the ring.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { ring: build()?, iovecs: Vec::new(), messages: Vec::new() })
+        let (iovecs, messages) = (Vec::new(), Vec::new());
+        Ok(Self { ring: build()?, iovecs, messages, sealer: Sealer::default() })
     }
 
     /// Makes every send of `plan`, and appends an outcome for each, in the plan's order.
     ///
     /// # Errors
     /// When the ring itself fails; the outcomes are then incomplete.
-    pub fn send(
+    pub(super) fn send(
         &mut self,
         shard: &Shard,
         plan: &Plan,
-        socket_of: impl Fn(ConnectionId) -> Option<RawFd>,
+        sockets: &Sockets,
         outcomes: &mut Vec<Outcome>,
     ) -> io::Result<()> {
         outcomes.clear();
@@ -56,20 +60,49 @@ impl FlushRing {
             self.ring = build()?;
         }
         self.gather(shard, plan);
+        self.sealer.begin();
+        let mut next = 0;
+        while next < plan.sends.len() {
+            let queued = self.queue(shard, plan, sockets, &mut next);
+            self.complete(queued, outcomes)?;
+            self.sealer.finish(plan, sockets, outcomes);
+        }
+        Ok(())
+    }
+
+    /// Queues the plan's sends from `next` on, all of them or until the memory for records is full,
+    /// and returns how many.
+    fn queue(&mut self, shard: &Shard, plan: &Plan, sockets: &Sockets, next: &mut usize) -> usize {
         let mut queued = 0;
         let mut submission = self.ring.submission();
-        for (number, send) in plan.sends.iter().enumerate() {
-            let Some(socket) = socket_of(send.connection) else { continue };
-            let entry = prepare(socket, &self.iovecs[send.slices.clone()], &self.messages[number])
-                .user_data(number as u64);
-            // SAFETY: the pointers in the entry lead to `iovecs`, `messages` and the shard's log;
-            // all outlive this call, which returns after every completion has been seen. Where the
-            // ring fails before, what it has not been given is thrown away with it, above.
-            unsafe { submission.push(&entry) }.expect("the ring has room for a whole plan");
+        while let Some(send) = plan.sends.get(*next) {
+            let number = *next;
+            let entry = match sockets.route(send.connection) {
+                None => None,
+                Some((descriptor, None)) => {
+                    let slices = &self.iovecs[send.slices.clone()];
+                    Some(prepare(descriptor, slices, &self.messages[number]))
+                }
+                Some((descriptor, Some(socket))) => {
+                    match self.sealer.seal(shard, plan, number, &mut socket.borrow_mut()) {
+                        Sealed::Records(records) => {
+                            Some(send_one(descriptor, records.as_ptr(), records.len()))
+                        }
+                        Sealed::Full => break,
+                        Sealed::Failed => None,
+                    }
+                }
+            };
+            *next += 1;
+            let Some(entry) = entry else { continue };
+            // SAFETY: the pointers in the entry lead to `iovecs`, `messages`, the shard's log and
+            // the sealer's records; none of them changes before every completion has been seen.
+            // Where the ring fails before, what it has not been given is thrown away with it.
+            unsafe { submission.push(&entry.user_data(number as u64)) }
+                .expect("the ring has room for a whole plan");
             queued += 1;
         }
-        drop(submission);
-        self.complete(queued, outcomes)
+        queued
     }
 
     /// Lays out the plan's slices; sends of one cohort share theirs.
@@ -124,13 +157,15 @@ fn may_be_tried_again(error: &io::Error) -> bool {
 
 fn prepare(socket: RawFd, slices: &[libc::iovec], message: &libc::msghdr) -> squeue::Entry {
     match slices {
-        [one] => {
-            // A send of one slice has a length of 32 bits; a gather list is far shorter.
-            let len = u32::try_from(one.iov_len).unwrap_or(u32::MAX);
-            opcode::Send::new(types::Fd(socket), one.iov_base.cast(), len).flags(FLAGS).build()
-        }
+        [one] => send_one(socket, one.iov_base.cast(), one.iov_len),
         _ => opcode::SendMsg::new(types::Fd(socket), message).flags(FLAGS.cast_unsigned()).build(),
     }
+}
+
+fn send_one(socket: RawFd, bytes: *const u8, len: usize) -> squeue::Entry {
+    // A send of one slice has a length of 32 bits; a gather list is far shorter.
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    opcode::Send::new(types::Fd(socket), bytes, len).flags(FLAGS).build()
 }
 
 fn outcome(completion: &cqueue::Entry) -> Outcome {
@@ -165,12 +200,13 @@ mod tests {
             command_rate: limits::COMMAND_RATE,
             command_burst: limits::COMMAND_BURST,
             tier_moves: false,
+            ..ShardSettings::default()
         };
         let shard = Shard::new(settings, Arc::new(Telemetry::new(1)), 0);
         let mut flush = FlushRing::new().unwrap();
         // SAFETY: an entry that does nothing points to nothing.
         unsafe { flush.ring.submission().push(&opcode::Nop::new().build()) }.unwrap();
-        flush.send(&shard, &Plan::default(), |_| None, &mut Vec::new()).unwrap();
+        flush.send(&shard, &Plan::default(), &Sockets::default(), &mut Vec::new()).unwrap();
         assert!(flush.ring.submission().is_empty());
         flush.ring.submit().unwrap();
         assert!(flush.ring.completion().is_empty());

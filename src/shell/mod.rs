@@ -3,21 +3,35 @@
 //! It drives the pure floors below and decides nothing itself: no policy, no protocol value is
 //! matched here that a lower floor could match. Replacing the executor means rewriting this folder.
 
+pub mod accept;
 pub mod admin;
+mod admission;
+pub mod certificates;
 pub mod checks;
 pub mod client;
 pub mod clock;
 pub mod connection;
+pub mod control;
 pub mod dial;
+pub mod doorman;
+pub mod estate;
 pub mod executor;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod feed;
 pub mod flush_ring;
+mod handshake;
+mod lane;
+pub mod life;
 pub mod listener;
 pub mod net;
+pub mod random;
+mod sealer;
 pub mod shard_loop;
 pub mod signals;
+pub mod steering;
 pub mod ticker;
+pub mod trust;
+mod wire;
 pub mod worker;
 mod writers;

@@ -1,52 +1,61 @@
-//! Byte streams for the sources and the admin address: TCP and Unix sockets under one type.
+//! Byte streams for the sources and the admin address: TCP and Unix sockets under one type, with
+//! TLS or without.
 //!
 //! Not here: the connections of subscribers ([`super::connection`]). glommio's TCP types only
 //! accept, receive and send, which are the same calls for a Unix stream socket, so they serve both.
 
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use socket2::SockRef;
 
+use crate::limits::READ_BYTES;
+use crate::protocol::tls::Session;
+
+use super::certificates::Certificates;
+use super::doorman::{Door, Doorman};
 use super::executor;
 
-/// A bound address that has not been given to an executor yet.
+/// A listener that tasks can wait at.
 #[derive(Debug)]
-pub enum Bound {
-    /// TCP.
-    Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener),
-}
-
-/// A listener on its executor.
-#[derive(Debug)]
-pub struct Listener(glommio::net::TcpListener);
+pub struct Listener(Door);
 
 /// A connected peer.
 #[derive(Debug)]
-pub struct Stream(glommio::net::TcpStream);
+pub struct Stream {
+    socket: glommio::net::TcpStream,
+    /// Boxed, because it is large and most streams have none.
+    session: Option<Box<Session>>,
+    /// What the session has opened and nobody has read.
+    plain: Vec<u8>,
+}
 
-impl Bound {
-    /// Hands the listener to the executor of this thread.
-    #[must_use]
-    pub fn listen(self) -> Listener {
-        let descriptor = match self {
-            Self::Tcp(listener) => listener.into_raw_fd(),
-            Self::Unix(listener) => listener.into_raw_fd(),
-        };
-        Listener(listen_on(descriptor))
+impl Listener {
+    /// Lets a doorman wait at a listening socket.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn new(listener: OwnedFd, doorman: &Doorman) -> io::Result<Self> {
+        doorman.door(listener).map(Self)
+    }
+
+    /// The next peer; none once a successor has the listener.
+    ///
+    /// # Errors
+    /// The kernel's reason, for example that descriptors ran out.
+    pub async fn accept(&self) -> Option<io::Result<Stream>> {
+        let taken = self.0.accept().await?;
+        Some(taken.map(|(socket, _)| Stream::new(stream(socket))))
     }
 }
 
-/// A glommio listener that takes over a listening stream socket.
-pub(super) fn listen_on(descriptor: RawFd) -> glommio::net::TcpListener {
-    // SAFETY: the callers pass the descriptor of a listening socket that its one owner gave away.
-    unsafe { FromRawFd::from_raw_fd(descriptor) }
+/// The stream of a connected stream socket, on the executor of this thread.
+pub(super) fn stream(socket: OwnedFd) -> glommio::net::TcpStream {
+    // SAFETY: the descriptor is open and owned, and its one owner gives it away here.
+    unsafe { FromRawFd::from_raw_fd(socket.into_raw_fd()) }
 }
 
 /// Reads or changes the options of a stream's socket.
@@ -58,23 +67,78 @@ pub(super) fn with_socket<T>(
     act(&SockRef::from(&unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }))
 }
 
-impl Listener {
-    /// The next peer.
+impl Stream {
+    const fn new(socket: glommio::net::TcpStream) -> Self {
+        Self { socket, session: None, plain: Vec::new() }
+    }
+
+    /// Holds the server's side of a TLS handshake.
     ///
     /// # Errors
-    /// The kernel's reason, for example that descriptors ran out.
-    pub async fn accept(&self) -> io::Result<Stream> {
-        self.0.accept().await.map(Stream).map_err(Into::into)
+    /// The session is over, or the kernel's reason.
+    pub async fn secure(&mut self, certificates: &Certificates) -> io::Result<()> {
+        let session = Session::new(certificates.config()).map_err(io::Error::other)?;
+        self.session = Some(Box::new(session));
+        let mut buffer = vec![0; READ_BYTES];
+        while self.session.as_ref().is_some_and(|session| session.is_handshaking()) {
+            self.open(&mut buffer).await?;
+        }
+        Ok(())
     }
-}
 
-impl Stream {
+    /// The DNS names of the peer's certificate, which was verified; none without one.
+    #[must_use]
+    pub fn client_names(&self) -> Option<Box<[Box<str>]>> {
+        self.session.as_ref()?.client_names()
+    }
+
     /// Reads into `buffer`; 0 when the peer will send no more.
     ///
     /// # Errors
-    /// The kernel's reason.
+    /// The kernel's reason, or that a session is over without having been closed.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer).await
+        if self.session.is_none() {
+            return self.socket.read(buffer).await;
+        }
+        while self.plain.is_empty() {
+            if self.session.as_ref().is_some_and(|session| session.is_peer_closed()) {
+                return Ok(0);
+            }
+            self.open(buffer).await?;
+        }
+        let count = self.plain.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.plain[..count]);
+        self.plain.drain(..count);
+        Ok(count)
+    }
+
+    /// Reads once from the socket, with `buffer` for what is sealed, and answers what belongs to
+    /// TLS. An end that the session does not know of may be somebody else's doing.
+    async fn open(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let count = self.socket.read(buffer).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let opened = session.open(&mut buffer[..count], &mut self.plain);
+        self.socket.write_all(session.rest()).await?;
+        session.handle_sent(session.rest().len());
+        opened.map_err(io::Error::other)
+    }
+
+    /// Ends the stream so that the peer can read what was written, for at most `patience`: unread
+    /// input would turn the end into a reset, which can overtake it.
+    pub async fn finish(mut self, patience: Duration) {
+        let farewell = self.session.as_mut().map(|session| session.farewell()).unwrap_or_default();
+        let end = async {
+            self.socket.write_all(&farewell).await?;
+            with_socket(&self.socket, |socket| socket.shutdown(Shutdown::Write))?;
+            let mut sink = [0; 512];
+            while self.socket.read(&mut sink).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whoever is gone has nothing to read.
+        let _gone = executor::within(patience, end).await;
     }
 
     /// Writes all of `bytes`, for at most `patience`.
@@ -82,7 +146,16 @@ impl Stream {
     /// # Errors
     /// The kernel's reason, or `TimedOut`.
     pub async fn write_all(&mut self, bytes: &[u8], patience: Duration) -> io::Result<()> {
-        executor::within(patience, self.0.write_all(bytes))
+        let mut records = Vec::new();
+        let bytes = match &mut self.session {
+            None => bytes,
+            Some(session) => {
+                records.resize(session.sealed_bytes_max(bytes.len()), 0);
+                let len = session.seal(bytes, &mut records).map_err(io::Error::other)?;
+                &records[..len]
+            }
+        };
+        executor::within(patience, self.socket.write_all(bytes))
             .await
             .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }

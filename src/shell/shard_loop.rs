@@ -1,34 +1,34 @@
 //! The main loop of one core: ring to log, log to sockets, and the tasks beside it.
 //!
-//! The fan-out has 1,000 shares of the core and everything that serves single clients 250, so that
-//! a storm of handshakes or commands cannot delay the feed. Not here: any decision about clients;
-//! that is the shard's. Invariant: the shard is never borrowed across an `await`.
+//! The fan-out has 1,000 shares of the core, everything that serves single clients 250, and those
+//! who are not in yet 100, so that a storm of handshakes or commands cannot delay the feed. Not
+//! here: any decision about clients; that is the shard's. Invariant: the shard is never borrowed
+//! across an `await`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::TcpListener;
-use std::os::fd::IntoRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use glommio::net::TcpStream;
-
-use crate::config::SocketSettings;
+use crate::access::{Addresses, Gate};
+use crate::config::{AdmissionSettings, SocketSettings};
 use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::Receiver;
-use crate::limits::{LAG_MERGE_MS, READ_BYTES, RETRY_MS, TURN_BYTES_MAX};
+use crate::limits::{ADDRESSES_MS, LAG_MERGE_MS, LANE_WAKES, READ_BYTES, TURN_BYTES_MAX};
 use crate::telemetry::{self, ShardCounters, Telemetry};
 
+use super::accept::{self, Entrance};
+use super::admission::Admission;
 use super::clock;
 use super::connection::{self, Sockets};
 use super::executor::{self, Queue};
 use super::flush_ring::FlushRing;
-use super::net;
+use super::lane::Lane;
+use super::life::Life;
 use super::ticker::Ticks;
 use super::writers::Writers;
 
@@ -39,20 +39,24 @@ pub struct ShardParts {
     pub number: usize,
     /// Makes the state machine, on the thread that will use it.
     pub settings: ShardSettings,
-    /// Its listener.
-    pub listener: TcpListener,
+    /// Where its connections come in.
+    pub entrances: Vec<Entrance>,
     /// Where its batches come from.
     pub ring: Receiver<Arc<Batch>>,
     /// The server's counters.
     pub telemetry: Arc<Telemetry>,
     /// Its share of the server's tick.
     pub ticks: Ticks,
-    /// Set when the server stops.
-    pub stop: Arc<AtomicBool>,
+    /// The stage that the server is in.
+    pub life: Arc<Life>,
     /// How long the stop may take.
     pub stop_timeout: Duration,
     /// How long an upgrade request may take.
     pub upgrade_timeout: Duration,
+    /// How many may come, and how fast.
+    pub admission: AdmissionSettings,
+    /// What all shards know of addresses.
+    pub addresses: Arc<Addresses>,
     /// The socket of each connection.
     pub sockets: SocketSettings,
     /// Busy-poll instead of parking.
@@ -66,25 +70,43 @@ pub(super) struct Core {
     pub(super) sockets: RefCell<Sockets>,
     /// One buffer for all readers: a task fills it and hands it to the shard without a pause.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
+    /// What a read of records came to, for the same moment.
+    pub(super) plain_buffer: RefCell<Vec<u8>>,
     pub(super) upgrade_timeout: Duration,
-    /// Connections whose upgrade is not done.
-    pub(super) upgrading: Cell<usize>,
-    socket_settings: SocketSettings,
-    stop: Arc<AtomicBool>,
+    /// Who may come in.
+    pub(super) gate: Arc<Gate>,
+    /// Whether a client may show its credential after the upgrade.
+    pub(super) may_authenticate_later: bool,
+    /// Who may begin a handshake.
+    pub(super) admission: Admission,
+    /// How much of the core handshakes may take.
+    pub(super) lane: RefCell<Lane>,
+    pub(super) socket_settings: SocketSettings,
+    life: Arc<Life>,
     ring: RefCell<Receiver<Arc<Batch>>>,
     /// Wakes the fan-out loop when there is something to send but no batch.
     fanout: RefCell<Option<Waker>>,
     writers: RefCell<Writers>,
     pub(super) clients: Queue,
+    pub(super) handshakes: Queue,
     telemetry: Arc<Telemetry>,
-    number: usize,
+    pub(super) number: usize,
 }
 
 impl Core {
     /// Whether a client that lags may write now; if not, it is woken when it may.
     pub(super) fn may_write(&self, context: &Context<'_>) -> bool {
-        let is_due = !self.ring.borrow().is_empty() || self.shard.borrow().is_pass_due();
-        self.writers.borrow_mut().may_write(is_due, context.waker())
+        self.writers.borrow_mut().may_write(self.is_due(), context.waker())
+    }
+
+    /// Whether a step of a handshake may be made now; if not, it is woken when it may.
+    pub(super) fn may_step(&self, context: &Context<'_>) -> bool {
+        self.lane.borrow_mut().may_step(self.is_due(), context.waker())
+    }
+
+    /// Whether the fan-out has something to do.
+    fn is_due(&self) -> bool {
+        !self.ring.borrow().is_empty() || self.shard.borrow().is_pass_due()
     }
 
     /// A client that might write found its socket full still.
@@ -101,13 +123,18 @@ impl Core {
         }
     }
 
-    /// Whether a new connection may go on to its upgrade.
-    pub(super) fn has_room(&self) -> bool {
-        !self.is_stopping() && self.shard.borrow().has_room(self.upgrading.get())
+    /// Whether a new connection may go on to its upgrade, beside so many others.
+    pub(super) fn has_room(&self, upgrading: usize) -> bool {
+        (self.life.is_ready() || self.is_handed_over()) && self.shard.borrow().has_room(upgrading)
+    }
+
+    /// Whether only those are left that came before a successor took the listeners.
+    fn is_handed_over(&self) -> bool {
+        self.life.is_handed_over() && !self.is_stopping()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.life.is_stopping()
     }
 
     pub(super) fn counters(&self) -> &ShardCounters {
@@ -126,26 +153,34 @@ impl Core {
 
 /// Runs a shard until the server stops; returns how many connections had to be cut.
 pub async fn run(parts: ShardParts) -> usize {
+    let handshakes = executor::queue(100, "handshakes");
     let clients = executor::queue(250, "clients");
     let fanout = executor::queue(1_000, "fanout");
     let core = Rc::new(Core {
+        gate: Arc::clone(&parts.settings.gate),
+        may_authenticate_later: parts.settings.auth_ns > 0,
         shard: RefCell::new(Shard::new(parts.settings, Arc::clone(&parts.telemetry), parts.number)),
         sockets: RefCell::default(),
         read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
+        plain_buffer: RefCell::default(),
         upgrade_timeout: parts.upgrade_timeout,
-        upgrading: Cell::new(0),
+        admission: Admission::new(parts.admission, parts.addresses),
+        lane: RefCell::default(),
         socket_settings: parts.sockets,
-        stop: parts.stop,
+        life: parts.life,
         ring: RefCell::new(parts.ring),
         fanout: RefCell::new(None),
         writers: RefCell::default(),
         clients,
+        handshakes,
         telemetry: parts.telemetry,
         number: parts.number,
     });
     let flush = FlushRing::new().expect("start-up checks made a ring like it");
     executor::spawn_into(fanout, fan_out(Rc::clone(&core), flush, parts.spin));
-    executor::spawn_into(clients, accept(Rc::clone(&core), parts.listener));
+    for entrance in parts.entrances {
+        executor::spawn_into(handshakes, accept::run(Rc::clone(&core), entrance));
+    }
     let mut ticks = parts.ticks;
     tick_until_stop(&core, &mut ticks).await;
     stop(&core, &mut ticks, parts.stop_timeout).await
@@ -167,46 +202,28 @@ async fn stop(core: &Core, ticks: &mut Ticks, patience: Duration) -> usize {
     cut
 }
 
-/// Sweeps at every tick until the server stops.
+/// Sweeps at every tick until the server stops, and begins the drain before that.
 async fn tick_until_stop(core: &Core, ticks: &mut Ticks) {
+    let mut drain_end_ns = None;
+    let mut forgot_ns = 0;
     while !core.is_stopping() {
         ticks.next().await;
-        core.shard.borrow_mut().handle_tick(clock::now());
+        let now = clock::now();
+        let end_ns = core.life.drain_end_ns();
+        if let Some(end_ns) = end_ns.filter(|_| end_ns != drain_end_ns) {
+            let window_ns = end_ns.saturating_sub(now.monotonic_ns);
+            core.shard.borrow_mut().handle_drain(window_ns, now);
+            drain_end_ns = Some(end_ns);
+        }
+        core.shard.borrow_mut().handle_tick(now);
         core.handle_closed();
         core.kick();
-    }
-}
-
-async fn accept(core: Rc<Core>, listener: TcpListener) {
-    let listener = net::listen_on(listener.into_raw_fd());
-    // Never cancelled: an accept that is given up may have taken a connection already. While the
-    // server stops, newcomers are refused with 503.
-    loop {
-        match listener.accept().await {
-            Ok(stream) => {
-                prepare(&core, &stream);
-                executor::spawn_into(core.clients, connection::serve(Rc::clone(&core), stream));
-            }
-            Err(error) => {
-                // Most often descriptors ran out: the kernel keeps the rest in its backlog.
-                tracing::warn!(shard = core.number, %error, "accept failed; raise `ulimit -n`?");
-                executor::sleep(Duration::from_millis(RETRY_MS)).await;
-            }
+        core.lane.borrow_mut().wake(LANE_WAKES);
+        if now.monotonic_ns - forgot_ns > ADDRESSES_MS * 1_000_000 {
+            core.admission.forget(now.monotonic_ns);
+            forgot_ns = now.monotonic_ns;
         }
     }
-}
-
-/// Sets the options of a subscriber's socket.
-fn prepare(core: &Core, stream: &TcpStream) {
-    let SocketSettings { send_buffer_bytes, unsent_bytes, peer_timeout } = core.socket_settings;
-    let unsent_bytes = u32::try_from(unsent_bytes).unwrap_or(u32::MAX);
-    net::with_socket(stream, |socket| {
-        // A failure means that the peer is gone already, which the reader will find out.
-        let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_send_buffer_size(send_buffer_bytes);
-        let _ = socket.set_tcp_notsent_lowat(unsent_bytes);
-        let _ = socket.set_tcp_user_timeout(Some(peer_timeout));
-    });
 }
 
 /// Why the fan-out loop goes on.
@@ -257,6 +274,7 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
         counters.turn_us_max.set(counters.turn_us_max.value().max(turn_us));
         counters.ring_depth.set(core.ring.borrow().len() as u64);
         core.writers.borrow_mut().next_turn();
+        core.lane.borrow_mut().next_turn(now.monotonic_ns - begun.monotonic_ns);
         executor::yield_if_needed().await;
     }
 }
@@ -315,7 +333,7 @@ fn send_some(
         return false;
     }
     let sockets = core.sockets.borrow();
-    if let Err(error) = flush.send(&shard, plan, |id| sockets.descriptor(id), outcomes) {
+    if let Err(error) = flush.send(&shard, plan, &sockets, outcomes) {
         tracing::error!(shard = core.number, %error, "the flush ring failed");
     }
     let now = clock::now();

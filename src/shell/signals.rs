@@ -1,22 +1,31 @@
-//! SIGINT and SIGTERM as values.
+//! SIGINT, SIGTERM and SIGHUP as values.
 //!
-//! Not here: what a stop does. Invariant: once installed, no signal ends the process by itself.
+//! Not here: what follows from them. Invariant: once installed, no signal that is taken ends the
+//! process by itself.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
+
+#[derive(Debug, Default)]
+struct Asked {
+    stops: AtomicUsize,
+    /// Whether the first one was SIGTERM.
+    is_gentle: AtomicBool,
+    reload: AtomicBool,
+}
 
 /// The signals that asked this process to stop. Dropping it ends the thread; the signals stay
 /// without effect.
 #[derive(Debug)]
 pub struct Stop {
     receiver: Receiver<()>,
-    asked: Arc<AtomicUsize>,
+    asked: Arc<Asked>,
     handle: Handle,
 }
 
@@ -26,36 +35,69 @@ impl Stop {
     /// # Errors
     /// The operating system's, when the handlers or their thread cannot be made.
     pub fn install() -> io::Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        Self::take(&[SIGINT, SIGTERM])
+    }
+
+    /// Takes SIGHUP too, for programs that outlive their terminal.
+    ///
+    /// # Errors
+    /// As for [`Self::install`].
+    pub fn install_with_reload() -> io::Result<Self> {
+        Self::take(&[SIGINT, SIGTERM, SIGHUP])
+    }
+
+    fn take(taken: &[i32]) -> io::Result<Self> {
+        let signals = Signals::new(taken)?;
         let handle = signals.handle();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&asked);
+        let asked = Arc::new(Asked::default());
         let (sender, receiver) = channel();
-        std::thread::Builder::new().name("signals".into()).spawn(move || {
-            for _ in signals.forever() {
-                counter.fetch_add(1, Ordering::Relaxed);
-                if sender.send(()).is_err() {
-                    break;
-                }
-            }
-        })?;
+        let noted = Arc::clone(&asked);
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || note(signals, &noted, &sender))?;
         Ok(Self { receiver, asked, handle })
     }
 
-    /// Waits for a signal; false when `timeout` passed without one.
+    /// Waits for a signal; true once this process was asked to stop. A signal to reload ends the
+    /// wait as well.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {
-        match self.receiver.recv_timeout(timeout) {
-            Ok(()) => true,
-            Err(RecvTimeoutError::Timeout) => self.asked() > 0,
-            Err(RecvTimeoutError::Disconnected) => true,
-        }
+        let ended = self.receiver.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected);
+        ended || self.asked() > 0
     }
 
-    /// Signals so far.
+    /// How often this process was asked to stop.
     #[must_use]
     pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.asked.stops.load(Ordering::Acquire)
+    }
+
+    /// Whether the first one of them was SIGTERM, which leaves time, and not SIGINT.
+    #[must_use]
+    pub fn is_gentle(&self) -> bool {
+        self.asked() > 0 && self.asked.is_gentle.load(Ordering::Relaxed)
+    }
+
+    /// Whether a signal has asked to reload since the last call.
+    #[must_use]
+    pub fn take_reload(&self) -> bool {
+        self.asked.reload.swap(false, Ordering::Relaxed)
+    }
+}
+
+fn note(mut signals: Signals, asked: &Asked, sender: &Sender<()>) {
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            asked.reload.store(true, Ordering::Relaxed);
+        } else {
+            if asked.stops.load(Ordering::Relaxed) == 0 {
+                asked.is_gentle.store(signal == SIGTERM, Ordering::Relaxed);
+            }
+            asked.stops.fetch_add(1, Ordering::Release);
+        }
+        if sender.send(()).is_err() {
+            break;
+        }
     }
 }
 

@@ -53,7 +53,8 @@ impl Intake {
         Self { feed, parser: Parser::new(rules, line_bytes_max) }
     }
 
-    /// Takes one line; `ts_in` is when it was read, nanoseconds since the Unix epoch.
+    /// Takes one line; `ts_in` is when it was read, nanoseconds since the Unix epoch. Whoever sent
+    /// it `may_publish` on some channels.
     ///
     /// # Errors
     /// Why it was refused; it has been counted.
@@ -62,11 +63,19 @@ impl Intake {
         line: Result<&[u8], LineError>,
         file: Option<&FileNames>,
         ts_in: u64,
+        may_publish: impl FnOnce(&str) -> bool,
     ) -> Result<(), Refusal> {
         let taken = match line {
             Err(error) => Err(error.into()),
             Ok(line) => match self.parser.parse(line, file) {
                 Err(error) => Err(error.into()),
+                Ok(event) if !may_publish(event.channel) => Err(Refusal {
+                    code: "forbidden",
+                    message: format!(
+                        "your credential does not allow to publish there: {}",
+                        bounded(event.channel)
+                    ),
+                }),
                 Ok(event) => self.feed.offer(&event, ts_in).map(drop).map_err(|refused| Refusal {
                     code: refused.code(),
                     message: format!("{refused}: {}", bounded(event.channel)),

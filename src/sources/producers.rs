@@ -2,19 +2,27 @@
 //!
 //! Each producer gets a reply for each line that was refused, and none for those that were taken. A
 //! producer that does not read its replies loses them, never its events. Not here: addresses
-//! ([`super::tcp`], [`super::unix`]).
+//! (`server`) and who may publish where ([`super::publisher`]).
 
 use std::cell::RefCell;
+use std::io;
+use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::{Credential, Gate};
 use crate::config::mapping::MapRule;
-use crate::limits::{PRODUCERS_MAX, READ_BYTES, REPLY_BYTES, REPLY_MS, RETRY_MS};
+use crate::limits::{
+    AUTH_MS, CLOSE_MS, PRODUCERS_MAX, READ_BYTES, REPLY_BYTES, REPLY_MS, RETRY_MS,
+};
+use crate::shell::certificates::Certificates;
 use crate::shell::executor;
 use crate::shell::feed::Feed;
 use crate::shell::net::{Listener, Stream};
 use crate::sources::intake::{Intake, Refusal};
 use crate::sources::lines::{Line, Lines};
+use crate::sources::publisher::{Heard, Publisher, auth_required};
 
 /// How a source's input becomes events.
 #[derive(Debug, Clone)]
@@ -23,6 +31,12 @@ pub struct SourceSettings {
     pub rules: Vec<MapRule>,
     /// Bytes of a line at most.
     pub line_bytes_max: usize,
+    /// Who may publish what; none: whoever can connect, everything.
+    pub gate: Option<Arc<Gate>>,
+    /// What producers are greeted with who come with TLS; none: they come without.
+    pub certificates: Option<Arc<Certificates>>,
+    /// How long a producer may take to show a credential; zero: [`AUTH_MS`].
+    pub auth_timeout: Duration,
 }
 
 impl SourceSettings {
@@ -33,21 +47,24 @@ impl SourceSettings {
     }
 }
 
-/// Accepts producers until the server stops.
+/// Accepts producers until the server stops, or a successor has the listener.
 pub async fn serve(listener: Listener, feed: Feed, settings: SourceSettings) {
-    let line_bytes_max = settings.line_bytes_max;
-    let intake = Rc::new(RefCell::new(settings.intake(&feed)));
+    let entrance = Rc::new(Entrance {
+        line_bytes_max: settings.line_bytes_max,
+        gate: settings.gate.clone(),
+        certificates: settings.certificates.clone(),
+        auth_time: match settings.auth_timeout {
+            Duration::ZERO => Duration::from_millis(AUTH_MS),
+            time => time,
+        },
+        intake: RefCell::new(settings.intake(&feed)),
+        feed: feed.clone(),
+    });
     while !feed.is_stopping() {
-        match listener.accept().await {
+        let Some(accepted) = listener.accept().await else { return };
+        match accepted {
             Ok(stream) if feed.counters().producers.value() < PRODUCERS_MAX => {
-                let producer = Producer {
-                    stream,
-                    intake: Rc::clone(&intake),
-                    feed: feed.clone(),
-                    replies: Vec::new(),
-                    deaf: false,
-                };
-                executor::spawn(producer.read(line_bytes_max));
+                executor::spawn(enter(Rc::clone(&entrance), stream));
             }
             Ok(mut stream) => {
                 let refusal = Refusal {
@@ -69,53 +86,145 @@ pub async fn serve(listener: Listener, feed: Feed, settings: SourceSettings) {
 
 const REPLY_TIME: Duration = Duration::from_millis(REPLY_MS);
 
-struct Producer {
-    stream: Stream,
-    intake: Rc<RefCell<Intake>>,
+/// What all producers of one source share.
+struct Entrance {
+    line_bytes_max: usize,
+    gate: Option<Arc<Gate>>,
+    certificates: Option<Arc<Certificates>>,
+    auth_time: Duration,
+    intake: RefCell<Intake>,
     feed: Feed,
+}
+
+/// Serves one producer from its first byte to its last.
+async fn enter(entrance: Rc<Entrance>, mut stream: Stream) {
+    let feed = &entrance.feed;
+    let start_ns = feed.now().monotonic_ns;
+    feed.counters().producers.add(1);
+    let secured = match &entrance.certificates {
+        None => Ok(()),
+        Some(certificates) => executor::within(entrance.auth_time, stream.secure(certificates))
+            .await
+            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())),
+    };
+    match secured {
+        Err(error) => tracing::debug!(%error, "a producer's handshake failed"),
+        Ok(()) => {
+            let certificate = stream.client_names().map(Credential::Certificate);
+            let gate = entrance.gate.clone();
+            let publisher = Publisher::new(gate, certificate.as_ref(), feed.now().unix_ns);
+            let replies = Vec::new();
+            let producer = Producer {
+                stream,
+                entrance: &entrance,
+                publisher,
+                auth_lines: 0,
+                replies,
+                deaf: false,
+            };
+            producer.serve(start_ns).await;
+        }
+    }
+    feed.counters().producers.sub(1);
+}
+
+struct Producer<'a> {
+    stream: Stream,
+    entrance: &'a Entrance,
+    publisher: Publisher,
+    /// Lines with a credential, which do not count in the numbers of events.
+    auth_lines: u64,
     replies: Vec<u8>,
     /// It does not read its replies, so it gets no more.
     deaf: bool,
 }
 
-impl Producer {
-    async fn read(mut self, line_bytes_max: usize) {
-        let feed = self.feed.clone();
+impl Producer<'_> {
+    async fn serve(mut self, start_ns: u64) {
+        let ended = self.read(start_ns).await;
+        self.entrance.feed.publish().await;
+        self.reply().await;
+        if ended.is_break() || self.entrance.certificates.is_some() {
+            self.stream.finish(Duration::from_millis(CLOSE_MS)).await;
+        }
+    }
+
+    /// Reads until the end of the stream, or until the producer may not go on.
+    async fn read(&mut self, start_ns: u64) -> ControlFlow<()> {
+        let feed = &self.entrance.feed;
         let counters = feed.counters();
-        counters.producers.add(1);
-        let mut lines = Lines::new(line_bytes_max);
+        let mut lines = Lines::new(self.entrance.line_bytes_max);
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
-        while let Ok(count) = self.stream.read(&mut buffer).await {
+        loop {
+            let read = self.read_some(&mut buffer, start_ns).await;
+            let Some(read) = read else {
+                auth_required().write(&mut self.replies, 0);
+                return ControlFlow::Break(());
+            };
+            let Ok(count) = read else { return ControlFlow::Continue(()) };
             counters.bytes.add(count as u64);
             let ts_in = feed.now().unix_ns;
             let mut chunk = &buffer[..count];
             while let Some(line) = lines.next(&mut chunk) {
-                self.take(line, ts_in).await;
+                self.take(line, ts_in).await?;
             }
             if count == 0 {
-                if let Some(line) = lines.finish() {
-                    self.take(line, ts_in).await;
-                }
-                break;
+                return match lines.finish() {
+                    Some(line) => self.take(line, ts_in).await,
+                    None => ControlFlow::Continue(()),
+                };
             }
             feed.publish().await;
             self.reply().await;
             executor::yield_if_needed().await;
         }
-        feed.publish().await;
-        self.reply().await;
-        counters.producers.sub(1);
     }
 
-    async fn take(&mut self, line: Line<'_>, ts_in: u64) {
-        self.feed.room().await;
-        let taken = self.intake.borrow_mut().take(line.bytes, None, ts_in);
-        if let Err(refusal) = taken {
-            refusal.write(&mut self.replies, line.number);
-            if self.replies.len() >= REPLY_BYTES {
-                self.reply().await;
+    /// Reads once; none when somebody who has to show a credential took too long.
+    async fn read_some(&mut self, buffer: &mut [u8], start_ns: u64) -> Option<io::Result<usize>> {
+        if !self.publisher.is_stranger() {
+            return Some(self.stream.read(buffer).await);
+        }
+        let waited = Duration::from_nanos(self.entrance.feed.now().monotonic_ns - start_ns);
+        let time = self.entrance.auth_time.saturating_sub(waited);
+        executor::within(time, self.stream.read(buffer)).await
+    }
+
+    async fn take(&mut self, line: Line<'_>, ts_in: u64) -> ControlFlow<()> {
+        self.entrance.feed.room().await;
+        let number = line.number - self.auth_lines;
+        // A line that is too long is one of somebody, too.
+        let bytes = *line.bytes.as_ref().unwrap_or(&&b""[..]);
+        let heard = self.publisher.handle_line(bytes, ts_in);
+        let publisher = &mut self.publisher;
+        match heard {
+            None => {
+                let may_publish = |channel: &str| publisher.may_publish(channel);
+                let taken =
+                    self.entrance.intake.borrow_mut().take(line.bytes, None, ts_in, may_publish);
+                if let Err(refusal) = taken {
+                    refusal.write(&mut self.replies, number);
+                }
+            }
+            Some(Heard::Authenticated) => {
+                self.auth_lines += 1;
+                self.replies.extend_from_slice(b"{\"auth\":true}\n");
+            }
+            Some(Heard::Refused(refusal)) => {
+                self.entrance.feed.counters().lines_bad.add(1);
+                self.auth_lines += 1;
+                refusal.write(&mut self.replies, 0);
+            }
+            Some(Heard::Ended(refusal)) => {
+                self.entrance.feed.counters().lines_bad.add(1);
+                refusal.write(&mut self.replies, number);
+                return ControlFlow::Break(());
             }
         }
+        if self.replies.len() >= REPLY_BYTES {
+            self.reply().await;
+        }
+        ControlFlow::Continue(())
     }
 
     async fn reply(&mut self) {

@@ -70,7 +70,9 @@ pub async fn run(replay: Replay, feed: Feed, settings: SourceSettings) {
                 Ok(_) => Ok(&chunk.text[record.line.clone()]),
                 Err(error) => Err(error.clone()),
             };
-            if let Err(refusal) = intake.take(line, Some(&chunk.files[record.file]), ts_in) {
+            if let Err(refusal) =
+                intake.take(line, Some(&chunk.files[record.file]), ts_in, |_| true)
+            {
                 report.refused(record.line_number, &refusal);
             }
         }

@@ -58,7 +58,7 @@ pub async fn run(feed: Feed, settings: SourceSettings) {
 }
 
 fn take(intake: &mut Intake, line: Line<'_>, ts_in: u64, report: &mut Report) {
-    if let Err(refusal) = intake.take(line.bytes, None, ts_in) {
+    if let Err(refusal) = intake.take(line.bytes, None, ts_in, |_| true) {
         report.refused(line.number, &refusal);
     }
 }

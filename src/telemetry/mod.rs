@@ -79,8 +79,18 @@ pub struct ShardCounters {
     pub opened: Cell,
     /// Connections that ended after a 101.
     pub closed: Cell,
+    /// Handshakes under way (gauge).
+    pub handshakes: Cell,
     /// Upgrade requests refused, or given up before they were complete.
     pub refused: Cell,
+    /// Those of them for which there was no room, or no time before a stop.
+    pub refused_capacity: Cell,
+    /// Those whose address or credential has as many connections as it may have.
+    pub refused_limit: Cell,
+    /// Those without a good credential, or of an origin that may not connect.
+    pub refused_access: Cell,
+    /// Those whose request was not one, or never came.
+    pub refused_request: Cell,
     /// Events appended to the log.
     pub events: Cell,
     /// Data frames handed to the kernel in full, one for each event and client.
@@ -99,8 +109,20 @@ pub struct ShardCounters {
     pub dropped: Cell,
     /// Moves of clients between tiers.
     pub tier_moves: Cell,
+    /// Pings sent to clients that were quiet.
+    pub pings: Cell,
+    /// Clients that did not answer one.
+    pub heartbeats_missed: Cell,
+    /// Credentials that were not good.
+    pub auth_failures: Cell,
     /// Messages from clients over the allowed rate.
     pub rate_limited: Cell,
+    /// TLS handshakes that were done.
+    pub tls_handshakes: Cell,
+    /// Those of them that a ticket of an earlier session shortened.
+    pub tls_resumed: Cell,
+    /// TLS handshakes that failed.
+    pub tls_failed: Cell,
     /// Bytes of frames kept beside the log (gauge).
     pub retained_bytes: Cell,
     /// Commands from clients.
@@ -117,12 +139,17 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 19] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 30] {
         [
             ("connections", &self.connections),
             ("opened", &self.opened),
             ("closed", &self.closed),
+            ("handshakes", &self.handshakes),
             ("refused", &self.refused),
+            ("refused_capacity", &self.refused_capacity),
+            ("refused_limit", &self.refused_limit),
+            ("refused_access", &self.refused_access),
+            ("refused_request", &self.refused_request),
             ("events", &self.events),
             ("deliveries", &self.deliveries),
             ("sends", &self.sends),
@@ -132,7 +159,13 @@ impl ShardCounters {
             ("missed", &self.missed),
             ("dropped", &self.dropped),
             ("tier_moves", &self.tier_moves),
+            ("pings", &self.pings),
+            ("heartbeats_missed", &self.heartbeats_missed),
+            ("auth_failures", &self.auth_failures),
             ("rate_limited", &self.rate_limited),
+            ("tls_handshakes", &self.tls_handshakes),
+            ("tls_resumed", &self.tls_resumed),
+            ("tls_failed", &self.tls_failed),
             ("retained_bytes", &self.retained_bytes),
             ("commands", &self.commands),
             ("ring_depth", &self.ring_depth),
@@ -202,6 +235,17 @@ pub struct Snapshot {
     pub connections_by_shard: Vec<u64>,
     /// Ingest to kernel since the last look, microseconds: median, 99th percentile, maximum.
     pub lag_us: Option<(u64, u64, u64)>,
+}
+
+impl Snapshot {
+    /// How uneven the shards are: connections of the largest one in percent of the mean, so that
+    /// 100 is even. None where there is nothing to compare.
+    #[must_use]
+    pub fn spread_percent(&self) -> Option<u64> {
+        let largest = *self.connections_by_shard.iter().max()?;
+        let shards = self.connections_by_shard.len() as u64;
+        (largest * shards * 100).checked_div(self.connections).filter(|_| shards > 1)
+    }
 }
 
 impl Telemetry {

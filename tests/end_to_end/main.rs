@@ -6,8 +6,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod access;
+mod admission;
 mod commands;
+mod control;
+mod drain;
 mod operator;
+mod reconnect;
 mod refusals;
 mod scale;
 mod slow;
@@ -15,5 +20,6 @@ mod sources;
 mod stop;
 mod support;
 mod terms;
+mod tls;
 mod upgrade;
 mod websocket;

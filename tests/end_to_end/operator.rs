@@ -57,3 +57,36 @@ fn two_shards_serve_parked_and_spinning() {
     serves("--cores 0-1", 2);
     serves("--cores 0-1 --spin --ingest-core 1", 2);
 }
+
+#[test]
+fn with_steering_a_client_comes_to_the_shard_of_its_cpu() {
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
+        eprintln!("SKIPPED: two shards need two cores, and there is one");
+        return;
+    }
+    // Over loopback, the CPU that receives a connection is the one that its client runs on.
+    let server = Server::start("--cores 0-1 --steer-by-cpu");
+    for core in [1, 0, 1] {
+        let before = opened(&server);
+        let clients = std::thread::scope(|scope| {
+            let connect = || {
+                assert!(core_affinity::set_for_current(core_affinity::CoreId { id: core }));
+                (0..20).map(|_| Client::connect(&server)).collect::<Vec<_>>()
+            };
+            scope.spawn(connect).join().unwrap()
+        });
+        let after = opened(&server);
+        let gained: Vec<_> =
+            after.iter().zip(&before).map(|(after, before)| after - before).collect();
+        let expected = if core == 0 { [20, 0] } else { [0, 20] };
+        assert_eq!(gained, expected, "from CPU {core}");
+        drop(clients);
+    }
+}
+
+/// Connections that each shard has opened.
+fn opened(server: &Server) -> Vec<u64> {
+    let stats = server.stats();
+    let shards = stats["shards"].as_array().unwrap();
+    shards.iter().map(|shard| shard["opened"].as_u64().unwrap()).collect()
+}

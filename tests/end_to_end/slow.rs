@@ -1,21 +1,15 @@
 //! A client that does not read: what it lost is named, what others get is untouched.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use fanfare::protocol::ws::frame::{Opcode, write_masked};
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 
-use crate::support::{Client, Heard, PATIENCE, Server, eventually, line};
+use crate::support::{Client, Heard, Server, connect_narrow, eventually, line};
 
 /// A subscriber whose socket holds little, so that the kernel does not do the reading for it.
 fn narrow(server: &Server, pattern: &str) -> Client {
-    let socket = Socket::new(Domain::for_address(server.listen), Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(16 << 10).unwrap();
-    socket.connect(&server.listen.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    let mut client = Client::upgrade(socket.into());
+    let mut client = Client::upgrade(connect_narrow(server.listen));
     assert_eq!(client.json()["type"], "welcome");
     assert_eq!(client.subscribe(&[pattern])["success"], true);
     client
@@ -45,9 +39,15 @@ fn publish_rounds(server: &Server, witness: &mut Client, rounds: u64) -> u64 {
 #[test]
 fn a_client_that_falls_off_the_log_is_told_what_it_missed_and_goes_on_at_the_head() {
     let server = Server::start("--log-bytes 8MiB --send-buffer-bytes 16KiB --heartbeat 5m");
-    let mut witness = Client::subscribed(&server, ">");
-    let mut slow = narrow(&server, "odd");
-    let last = publish_rounds(&server, &mut witness, 3);
+    let slow = narrow(&server, "odd");
+    falls_off_the_log(&server, slow);
+}
+
+/// Publishes more than the log holds while `slow`, a subscriber of `odd`, does not read; then holds
+/// what it gets against what was published.
+pub(crate) fn falls_off_the_log<S: Read + Write>(server: &Server, mut slow: Client<S>) {
+    let mut witness = Client::subscribed(server, ">");
+    let last = publish_rounds(server, &mut witness, 3);
     let (mut seen, mut missed, mut receipts, mut passed) = (0, 0, 0, 0);
     while passed < last {
         let Heard::Text(text) = slow.hear() else { panic!("text was due") };
@@ -75,9 +75,7 @@ fn a_client_that_falls_off_the_log_is_told_what_it_missed_and_goes_on_at_the_hea
     assert_eq!(seen + missed, last / 2, "everything is accounted for");
     assert!(receipts >= 1 && missed > seen, "{receipts} receipts, {seen} seen, {missed} missed");
     server.producer().publish("odd", "\"live\"");
-    for client in [&mut slow, &mut witness] {
-        assert_eq!(client.data(), "\"live\"");
-    }
+    assert_eq!((slow.data(), witness.data()), ("\"live\"".into(), "\"live\"".into()));
     assert_eq!((server.counter("gaps"), server.counter("missed")), (receipts, missed));
     slow.hears_nothing_more();
     witness.hears_nothing_more();

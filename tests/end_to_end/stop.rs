@@ -10,7 +10,7 @@ use crate::support::{Client, Heard, KEY, Server, connect, eventually, read_to_en
 #[test]
 fn a_signal_closes_every_client_after_its_last_event_and_the_program_ends_with_0() {
     for signal in ["INT", "TERM"] {
-        let mut server = Server::start("");
+        let mut server = Server::start("--drain 0ms");
         let mut witness = Client::subscribed(&server, ">");
         let mut client = Client::subscribed(&server, ">");
         let mut producer = server.producer();
@@ -35,7 +35,7 @@ fn a_client_that_never_answers_the_close_is_cut_in_time() {
     let mut mute = Client::subscribed(&server, ">");
     let _half_open = connect(server.listen);
     let begun = Instant::now();
-    server.signal("TERM");
+    server.signal("INT");
     assert!(matches!(mute.hear(), Heard::Close(Some(1001), _)));
     assert_eq!(server.end().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_millis(1_900), "{:?}", begun.elapsed());
@@ -72,7 +72,7 @@ fn an_upgrade_that_completes_during_the_stop_is_refused_and_not_waited_for() {
     late.write_all(b"GET /v1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n").unwrap();
     // Accepted after the one above, so that one is in its upgrade; it holds the stop open.
     let mut witness = Client::subscribed(&server, ">");
-    server.signal("TERM");
+    server.signal("INT");
     assert!(matches!(witness.hear(), Heard::Close(Some(1001), _)));
     let rest = format!(
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"

@@ -20,9 +20,10 @@ use fanfare::protocol::ws::reader::{Message, Reader, Role};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use socket2::{Domain, Socket, Type};
 
-/// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything may take: a client that was told to come back in 10 s does so.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The key of every upgrade request, and what RFC 6455 says must come back for it.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -78,6 +79,8 @@ impl Drop for Folder {
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) listen: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls: Option<SocketAddr>,
     /// URLs as in the ready line.
     pub(crate) sources: Vec<String>,
     admin: SocketAddr,
@@ -120,7 +123,7 @@ impl Server {
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         let listen = "0.0.0.0:0".parse().unwrap();
-        let mut server = Self { child, listen, sources: Vec::new(), admin: listen, log };
+        let mut server = Self { child, listen, tls: None, sources: Vec::new(), admin: listen, log };
         if !ready.starts_with("ready ") {
             let _ = server.child.wait();
             panic!("no ready line but {ready:?}: {}", server.log());
@@ -128,6 +131,7 @@ impl Server {
         for word in ready.split_whitespace() {
             match word.split_once('=') {
                 Some(("listen", address)) => server.listen = address.parse().unwrap(),
+                Some(("tls", address)) => server.tls = address.parse().ok(),
                 Some(("admin", address)) => server.admin = address.parse().unwrap(),
                 Some(("source", url)) => server.sources.push(url.to_owned()),
                 _ => {}
@@ -173,6 +177,11 @@ impl Server {
         shards.iter().map(|shard| shard[name].as_u64().expect(name)).sum()
     }
 
+    /// Open descriptors of its process.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// Sends a signal such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let process = self.child.id().to_string();
@@ -208,11 +217,31 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// The same with a socket that holds little, so that the kernel does not do the reading for it.
+pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 /// Everything until the peer closes.
 pub(crate) fn read_to_end(stream: &mut impl Read) -> String {
     let mut text = Vec::new();
     stream.read_to_end(&mut text).unwrap();
     String::from_utf8(text).unwrap()
+}
+
+/// The answer to an upgrade request that is refused.
+pub(crate) fn refusal(server: &Server) -> String {
+    let mut stream = connect(server.listen);
+    let mut request = Vec::new();
+    client::write_request(&mut request, "localhost", "/v1", KEY, Some(SUBPROTOCOL), None);
+    stream.write_all(&request).unwrap();
+    read_to_end(&mut stream)
 }
 
 /// An event as a producer writes it, newline included.
@@ -235,6 +264,11 @@ impl<S: Read + Write> Producer<S> {
     /// Publishes one event.
     pub(crate) fn publish(&mut self, channel: &str, data: &str) {
         self.send(&line(channel, data));
+    }
+
+    /// Whether the server has ended the connection; waits for it.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.read_line(&mut String::new()).unwrap() == 0
     }
 
     /// The next reply.
@@ -277,9 +311,9 @@ impl Event {
     }
 }
 
-/// A subscriber.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+/// A subscriber, over TCP or something on it.
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     reader: Reader,
     input: Vec<u8>,
     at: usize,
@@ -311,23 +345,25 @@ impl Client {
         assert_eq!(reply["success"], true, "{reply}");
         client
     }
+}
 
+impl<S: Read + Write> Client<S> {
     /// Goes on with a connection that was upgraded, and read up to the end of a frame.
-    pub(crate) const fn taken_over(stream: TcpStream) -> Self {
+    pub(crate) const fn taken_over(stream: S) -> Self {
         let reader = Reader::new(Role::Client, 16 << 20);
         Self { stream, reader, input: Vec::new(), at: 0 }
     }
 
     /// Upgrades a connection.
-    pub(crate) fn upgrade(mut stream: TcpStream) -> Self {
+    pub(crate) fn upgrade(mut stream: S) -> Self {
         let mut request = Vec::new();
-        client::write_request(&mut request, "localhost", "/v1", KEY, Some(SUBPROTOCOL));
+        client::write_request(&mut request, "localhost", "/v1", KEY, Some(SUBPROTOCOL), None);
         stream.write_all(&request).unwrap();
         Self::accepted(stream)
     }
 
     /// Takes the answer to an upgrade request.
-    pub(crate) fn accepted(mut stream: TcpStream) -> Self {
+    pub(crate) fn accepted(mut stream: S) -> Self {
         let mut input = Vec::new();
         loop {
             let mut buffer = [0; 4_096];
@@ -358,18 +394,27 @@ impl Client {
         loop {
             let mut used = 0;
             let message = self.reader.next_message(&mut self.input[self.at..], &mut used);
-            let heard =
-                message.expect("the server keeps to RFC 6455").map(|message| match message {
-                    Message::Text(text) => Heard::Text(text.to_owned()),
-                    Message::Pong(payload) => Heard::Pong(payload.to_vec()),
-                    Message::Close { code, reason } => Heard::Close(code, reason.to_owned()),
-                    Message::Binary(_) | Message::Ping(_) => {
-                        panic!("the server never sends {message:?}")
-                    }
-                });
+            let mut ping = None;
+            let heard = match message.expect("the server keeps to RFC 6455") {
+                None => None,
+                Some(Message::Text(text)) => Some(Heard::Text(text.to_owned())),
+                Some(Message::Pong(payload)) => Some(Heard::Pong(payload.to_vec())),
+                Some(Message::Close { code, reason }) => {
+                    Some(Heard::Close(code, reason.to_owned()))
+                }
+                Some(Message::Ping(payload)) => {
+                    ping = Some(payload.to_vec());
+                    None
+                }
+                Some(Message::Binary(_)) => panic!("the server never sends binary messages"),
+            };
             self.at += used;
             if let Some(heard) = heard {
                 return heard;
+            }
+            if let Some(payload) = ping {
+                self.send(Opcode::Pong, &payload);
+                continue;
             }
             self.input.clear();
             self.at = 0;

@@ -18,10 +18,18 @@ pub(crate) struct Totals {
     pub(crate) sampled: u64,
     pub(crate) partial: u64,
     pub(crate) rate_limited: u64,
+    /// Sends of which a part was sealed that the socket had no room for.
+    pub(crate) sealed_full: u64,
+    /// Sends that were too much to be sealed at once.
+    pub(crate) sealed_part: u64,
+    /// With code 4101.
+    pub(crate) heartbeats_missed: u64,
+    /// Clients that were told of a drain and closed by it.
+    pub(crate) drained: u64,
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 13] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 17] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -36,6 +44,10 @@ impl Totals {
             ("sampled deliveries", &mut self.sampled),
             ("partial sends", &mut self.partial),
             ("rate-limited requests", &mut self.rate_limited),
+            ("sealed for a full socket", &mut self.sealed_full),
+            ("sealed in parts", &mut self.sealed_part),
+            ("closes 4101", &mut self.heartbeats_missed),
+            ("closed by a drain", &mut self.drained),
         ]
     }
 

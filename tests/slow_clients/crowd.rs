@@ -86,7 +86,7 @@ impl Crowd {
         socket.set_recv_buffer_size(receive_bytes).unwrap();
         socket.connect(&server.listen.into()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Client::upgrade(socket.into());
+        let mut client: Client = Client::upgrade(socket.into());
         assert_eq!(client.json()["type"], "welcome");
         let reply = client.ask(&ask.request());
         assert_eq!(reply["success"], true, "{reply}");

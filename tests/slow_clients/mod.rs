@@ -66,8 +66,8 @@ impl Memory {
         let cores = cores();
         let (shard, ingest) = (cores[0].id, cores[cores.len() - 1].id);
         format!(
-            "--cores {shard} --ingest-core {ingest} --heartbeat 2s --peer-timeout 5m \
-             --log-bytes {}B --retained-bytes {}B \
+            "--cores {shard} --ingest-core {ingest} --heartbeat 2s \
+             --peer-timeout 5m --ping-interval 0ms --log-bytes {}B --retained-bytes {}B \
              --send-buffer-bytes {SEND_BUFFER_BYTES}B --unsent-bytes {UNSENT_BYTES}B",
             self.log_bytes, self.retained_bytes
         )

@@ -1,23 +1,31 @@
 //! The subscriber against a small server that plays one scene.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use super::notes::slowness;
 use super::*;
+use crate::cli::frame::Frame;
 use crate::protocol::command::ErrorCode;
 use crate::protocol::reply::{ChannelResult, Effective, subscribed};
 use crate::protocol::terms::Terms;
 use crate::protocol::ws::close::write_close;
 use crate::protocol::ws::frame::{Opcode, write_frame};
-use crate::protocol::ws::handshake::{Parsed, Rejection, parse, write_accept};
+use crate::protocol::ws::handshake::Rejection;
 use crate::protocol::ws::reader::{Message, Reader, Role};
-use crate::shell::dial::Producer;
-use crate::shell::fake::listen;
+use crate::shell::fake::{listen, upgrade};
 
 const WELCOME: &str = r#"{"channel":"control","type":"welcome","v":1,"seq":1}"#;
 const REPLY: &str = r#"{"method":"subscribe","success":true,"req_id":1}"#;
 const FIRST: &str = r#"{"channel":"a","type":"update","seq":2,"prev":0,"data":{"p":1.10}}"#;
 const SECOND: &str = r#"{"channel":"a","type":"update","seq":3,"prev":2,"data":{"p":1.20}}"#;
+
+mod reconnect;
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
 
 /// What a server saw: the subscribe command, and the client's close code or pong at the end.
 type Seen = (String, Vec<String>);
@@ -25,7 +33,7 @@ type Seen = (String, Vec<String>);
 /// Upgrades one client, waits for its command, writes `frames`, and reads until the end.
 fn server(frames: Vec<u8>) -> (String, JoinHandle<Seen>) {
     let (address, server) = listen(move |mut stream| {
-        upgrade(&mut stream);
+        upgrade(&mut stream, WELCOME);
         let mut reader = Reader::new(Role::Server, 1 << 20);
         let mut seen = messages(&mut stream, &mut reader, 1);
         stream.write_all(&frames).unwrap();
@@ -35,22 +43,7 @@ fn server(frames: Vec<u8>) -> (String, JoinHandle<Seen>) {
     (format!("ws://{address}"), server)
 }
 
-fn upgrade(stream: &mut Producer) {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    loop {
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-        if let Ok(Parsed::Request { upgrade, .. }) = parse(&head) {
-            let mut answer = Vec::new();
-            write_accept(&mut answer, &upgrade);
-            // The welcome rides on the answer, as it may on a real server.
-            write_frame(&mut answer, Opcode::Text, WELCOME.as_bytes());
-            return stream.write_all(&answer).unwrap();
-        }
-    }
-}
-
-fn messages(stream: &mut Producer, reader: &mut Reader, count: usize) -> Vec<String> {
+fn messages(stream: &mut impl ReadWrite, reader: &mut Reader, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let mut input = [0; 4096];
     while seen.len() < count {
@@ -96,7 +89,10 @@ fn subscribe(url: &str) -> Subscribe {
         stats: false,
         count: None,
         seconds: None,
+        no_reconnect: true,
         wish: WishFlags::default(),
+        token: TokenFlags::default(),
+        trust: TrustFlags::default(),
     }
 }
 
@@ -176,7 +172,7 @@ fn a_refused_subscription_shows_every_pattern_with_its_code() {
 fn a_refused_upgrade_shows_the_status_and_the_servers_words() {
     let (address, server) = listen(|mut stream| {
         let mut answer = Vec::new();
-        Rejection::AtCapacity.write(&mut answer);
+        Rejection::AtCapacity { retry_after_s: 5 }.write(&mut answer);
         stream.write_all(&answer).unwrap();
         // The request is read so that closing does not reset the answer away.
         let _end = stream.read(&mut [0; 4096]);
@@ -232,10 +228,27 @@ fn a_note_says_what_was_lost_where_and_why() {
 
 #[test]
 fn a_signal_ends_it_in_order() {
-    let (url, server) = server(frames(&[REPLY]));
-    let mut out = Vec::new();
-    subscribe(&url).run_until(&|| true, &mut out).unwrap();
-    assert_eq!(server.join().unwrap().1, ["close 1000"]);
+    let asked = Arc::new(AtomicBool::new(false));
+    let signal = Arc::clone(&asked);
+    let (address, server) = listen(move |mut stream| {
+        upgrade(&mut stream, WELCOME);
+        let mut reader = Reader::new(Role::Server, 1 << 20);
+        messages(&mut stream, &mut reader, 1);
+        signal.store(true, Ordering::Relaxed);
+        messages(&mut stream, &mut reader, usize::MAX)
+    });
+    let stop = || asked.load(Ordering::Relaxed);
+    subscribe(&format!("ws://{address}")).run_until(&stop, &mut Vec::new()).unwrap();
+    assert_eq!(server.join().unwrap(), ["close 1000"]);
+}
+
+#[test]
+fn a_signal_ends_it_while_a_server_does_not_answer() {
+    let (address, server) = listen(|mut stream| stream.read_to_end(&mut Vec::new()).unwrap_or(0));
+    let start_ns = clock::now().monotonic_ns;
+    subscribe(&format!("ws://{address}")).run_until(&|| true, &mut Vec::new()).unwrap();
+    assert!(clock::now().monotonic_ns - start_ns < 3_000 * MS_NS, "before the server's time is up");
+    drop(server);
 }
 
 #[test]
@@ -244,6 +257,6 @@ fn a_wrong_pattern_is_refused_before_connecting() {
     let failure = run(&command).0.unwrap_err();
     assert_eq!(failure.exit_code(), 2);
     assert!(failure.to_string().starts_with("pattern `a..b`: empty token"), "{failure}");
-    let failure = run(&subscribe("wss://127.0.0.1:1")).0.unwrap_err();
+    let failure = run(&subscribe("http://127.0.0.1:1")).0.unwrap_err();
     assert_eq!(failure.exit_code(), 2);
 }

@@ -89,7 +89,8 @@ fn sources_of_a_layer_replace_those_below_and_lists_are_split() {
     raw.overlay(variables(&[("FANFARE_SOURCE", "tcp://127.0.0.1:0|unix:///run/a.sock\n")]));
     let settings = resolve(&raw, &machine(), None).unwrap().settings;
     assert_eq!(settings.sources.len(), 2);
-    assert_eq!(settings.sources[1].address, SourceAddress::Unix("/run/a.sock".into()));
+    let unix = SourceAddress::Unix { path: "/run/a.sock".into(), mode: 0o600 };
+    assert_eq!(settings.sources[1].address, unix);
 }
 
 #[test]
@@ -207,6 +208,8 @@ fn addresses_that_collide_are_refused_and_port_0_never_does() {
     let sources = "[[source]]\nurl = 'tcp://127.0.0.1:3'\n[[source]]\nurl = 'tcp://127.0.0.1:2'\n";
     let message = refusal(&file("f.toml", &format!("admin = '127.0.0.1:2'\n{sources}")));
     assert!(message.starts_with("f.toml:5: source: 127.0.0.1:2 is the address of admin"));
+    let message = collide("127.0.0.1:1", "127.0.0.1:2", &["tls://127.0.0.1:3"]);
+    assert!(message.contains("`tls://127.0.0.1:3` has no certificate; allowed: tls_listen"));
     let free = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"];
     let raw = flags(&[("listen", "127.0.0.1:0"), ("admin", "127.0.0.1:0")], &free, &[]);
     assert!(resolve(&raw, &machine(), None).is_ok());

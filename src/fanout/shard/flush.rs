@@ -55,8 +55,27 @@ pub struct Plan {
 pub enum Outcome {
     /// It took this many bytes; fewer than planned, 0 included, means that the socket is full.
     Took(usize),
+    /// This many bytes, planned or fewer, were sealed into records and belong to the connection
+    /// now.
+    Sealed {
+        /// Bytes before sealing.
+        bytes: usize,
+        /// The socket has not taken all records: nothing more is sealed until it has.
+        is_full: bool,
+    },
     /// The connection is broken.
     Failed,
+}
+
+impl Outcome {
+    /// What was taken of `planned` bytes, and whether the socket is full; none if it is broken.
+    const fn taken(self, planned: usize) -> Option<(usize, bool)> {
+        match self {
+            Self::Took(bytes) => Some((bytes, bytes < planned)),
+            Self::Sealed { bytes, is_full } => Some((bytes, is_full)),
+            Self::Failed => None,
+        }
+    }
 }
 
 /// How far the current pass has come.
@@ -175,13 +194,20 @@ impl Shard {
         let Some(connection) = find_mut(&mut self.connections, send.connection) else {
             return false;
         };
-        let Outcome::Took(bytes) = outcome else {
+        let Some((bytes, is_full)) = outcome.taken(send.bytes) else {
             self.finish(send.connection, CloseReason::PeerReset);
             return false;
         };
-        if bytes < send.bytes {
+        if is_full {
             self.handle_partial(send, bytes, now);
             return self.connection(send.connection).is_some();
+        }
+        if bytes < send.bytes {
+            // There is room for the rest, which was too much for one go.
+            self.leave_members(send.connection);
+            self.advance(send.connection, bytes, 0, now);
+            self.settle(send.connection);
+            return false;
         }
         if !matches!(connection.lane, Lane::InSync(_)) {
             self.advance(send.connection, bytes, send.end, now);
@@ -218,11 +244,11 @@ impl Shard {
     }
 
     /// Takes what a writable socket accepted of [`Self::next_write`]; the connection goes on in the
-    /// next pass.
+    /// next pass. What is sealed is written by the shell, followed by [`Self::handle_writable`].
     pub fn handle_written(&mut self, id: ConnectionId, outcome: Outcome, now: Now) {
         match outcome {
             Outcome::Failed => self.finish(id, CloseReason::PeerReset),
-            Outcome::Took(bytes) => {
+            Outcome::Took(bytes) | Outcome::Sealed { bytes, .. } => {
                 self.advance(id, bytes, 0, now);
                 self.handle_writable(id);
             }

@@ -4,6 +4,7 @@
 //! clients say (`session`), and bytes on their way (`flush`). Invariant: a member list holds
 //! exactly the connections whose lane says so.
 
+use crate::access::Member;
 use crate::limits::{CLOSE_MS, OWED_BYTES_MAX};
 use crate::protocol::reply::{self, Welcome};
 use crate::protocol::ws::close::{self, CloseReason};
@@ -12,13 +13,13 @@ use crate::protocol::ws::reader::{Reader, Role};
 
 use super::super::Now;
 use super::super::cohorts::COHORT_EMPTY;
-use super::super::connection::{Connection, ConnectionId, Lane, Owed, Phase, find_mut};
+use super::super::connection::{Connection, ConnectionId, Lane, Life, Owed, Phase, find_mut};
 use super::super::lag::{Lag, View};
 use super::Shard;
 
 impl Shard {
     /// A connection has been upgraded: it is welcomed, and commands are taken from now on.
-    pub fn handle_open(&mut self, now: Now) -> ConnectionId {
+    pub fn handle_open(&mut self, member: Member, now: Now) -> ConnectionId {
         let generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
         self.cohorts.cohort_mut(COHORT_EMPTY).add_holder();
@@ -37,6 +38,8 @@ impl Shard {
             phase: Phase::Open,
             owed: Owed::default(),
             reader: Reader::new(Role::Server, self.settings.message_bytes_max),
+            member,
+            life: Life { heard_ns: now.monotonic_ns, ..Life::default() },
         });
         let id = ConnectionId::new(index, generation);
         self.ready.push_back(id);
@@ -44,24 +47,30 @@ impl Shard {
         counters.opened.add(1);
         counters.connections.set(self.connections.len() as u64);
 
-        let seq = self.log.seq_last();
-        let settings = self.settings.clone();
-        self.say(id, |out| {
-            reply::welcome(
-                out,
-                &Welcome {
-                    node: &settings.node,
-                    epoch: &settings.epoch,
-                    seq,
-                    heartbeat_ms: settings.heartbeat_ns / 1_000_000,
-                    message_bytes_max: settings.message_bytes_max,
-                    subscriptions_max: settings.subscriptions_max,
-                    command_rate: settings.command_rate,
-                    command_burst: settings.command_burst,
-                },
-            );
-        });
+        self.welcome(id);
         id
+    }
+
+    fn welcome(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        let settings = self.settings.clone();
+        let is_stranger = settings.gate.is_stranger(&connection.member);
+        let welcome = Welcome {
+            node: &settings.node,
+            epoch: &settings.epoch,
+            seq: self.log.seq_last(),
+            heartbeat_ms: settings.heartbeat_ns / 1_000_000,
+            message_bytes_max: settings.message_bytes_max,
+            subscriptions_max: self.subscriptions_max(connection),
+            command_rate: settings.command_rate,
+            command_burst: settings.command_burst,
+            ping_ms: settings.ping_ns / 1_000_000,
+            pong_ms: settings.pong_ns / 1_000_000,
+            idle_ms: settings.idle_ns / 1_000_000,
+            auth_ms: is_stranger.then_some(settings.auth_ns / 1_000_000),
+            expires_ns: connection.member.grant().expires_ns,
+        };
+        self.say(id, |out| reply::welcome(out, &welcome));
     }
 
     /// The peer will send no more, or its socket failed. A close frame that is still owed is sent

@@ -9,7 +9,7 @@
 //! 3. at any time but between `next_sends` and its `handle_sent`s: [`Shard::handle_open`],
 //!    [`Shard::handle_bytes`], [`Shard::handle_end`], [`Shard::next_write`] with
 //!    [`Shard::handle_written`] or [`Shard::handle_writable`], [`Shard::handle_tick`], and at the
-//!    end [`Shard::handle_shutdown`] and [`Shard::handle_cut`];
+//!    end [`Shard::handle_drain`], [`Shard::handle_shutdown`] and [`Shard::handle_cut`];
 //! 4. [`Shard::next_closed`] until there is none.
 //!
 //! ```text
@@ -28,8 +28,11 @@
 //! be sent to it, or was sent, or was superseded on terms that conflate, or is covered by a loss
 //! receipt.
 
+mod drain;
 mod flush;
 mod lifecycle;
+mod liveness;
+mod membership;
 mod session;
 mod slow;
 mod subscriptions;
@@ -38,11 +41,15 @@ mod sweep;
 mod tests;
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use rustc_hash::FxHasher;
 use slab::Slab;
 
+use crate::access::Gate;
 use crate::handoff::batch::{Batch, Sequenced};
+use crate::limits;
 use crate::protocol::data;
 use crate::protocol::terms::{Interval, Rules};
 use crate::protocol::ws::close::CloseReason;
@@ -57,6 +64,7 @@ use super::log::{Entry, FrameLog};
 use super::retained::Retained;
 use super::slots::Slots;
 
+use drain::Drain;
 use flush::Pass;
 pub use flush::{Outcome, Plan, Send, Slice};
 
@@ -87,6 +95,44 @@ pub struct ShardSettings {
     pub command_burst: u32,
     /// Whether clients that are behind are moved to slower tiers.
     pub tier_moves: bool,
+    /// Who may do what.
+    pub gate: Arc<Gate>,
+    /// Time in which a client must have shown a credential, nanoseconds; 0: before it comes here.
+    pub auth_ns: u64,
+    /// Time without a byte from a client before it is pinged, nanoseconds; 0: never.
+    pub ping_ns: u64,
+    /// Time that it then has to send something, nanoseconds.
+    pub pong_ns: u64,
+    /// Time that a client may be without a subscription, nanoseconds; 0: for ever.
+    pub idle_ns: u64,
+    /// Where a drained client is told to go; empty: here again.
+    pub drain_to: Arc<[Box<str>]>,
+}
+
+impl Default for ShardSettings {
+    /// The defaults of the program, for a node without a name.
+    fn default() -> Self {
+        Self {
+            node: "".into(),
+            epoch: "".into(),
+            log_bytes: limits::LOG_BYTES,
+            connections_max: limits::CONNECTIONS_MAX,
+            subscriptions_max: limits::SUBSCRIPTIONS_MAX,
+            message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            heartbeat_ns: limits::HEARTBEAT_MS * 1_000_000,
+            retained_bytes: limits::RETAINED_BYTES,
+            rules: Arc::default(),
+            command_rate: limits::COMMAND_RATE,
+            command_burst: limits::COMMAND_BURST,
+            tier_moves: false,
+            gate: Arc::default(),
+            auth_ns: limits::AUTH_MS * 1_000_000,
+            ping_ns: limits::PING_MS * 1_000_000,
+            pong_ns: limits::PONG_MS * 1_000_000,
+            idle_ns: limits::IDLE_MS * 1_000_000,
+            drain_to: Arc::new([]),
+        }
+    }
 }
 
 /// One core's log, connections and subscriptions.
@@ -114,6 +160,8 @@ pub struct Shard {
     ticks_due: Vec<Interval>,
     /// Place in the connection table where the sweep goes on.
     sweep_at: usize,
+    /// The drain under way, if any.
+    drain: Option<Drain>,
     /// Text of the control message being built.
     text: Vec<u8>,
     /// Scratch copy of the command being parsed.
@@ -142,6 +190,7 @@ impl Shard {
             ticked_ns: 0,
             ticks_due: Vec::new(),
             sweep_at: 0,
+            drain: None,
             text: Vec::new(),
             scratch: Vec::new(),
             telemetry,
@@ -250,6 +299,13 @@ impl Shard {
             super::connection::check(index, connection, &view);
         }
     }
+}
+
+/// A number below `range` that differs from connection to connection and from `salt` to `salt`.
+fn spread(id: ConnectionId, salt: u64, range: u64) -> u64 {
+    let mut hasher = FxHasher::default();
+    (id, salt).hash(&mut hasher);
+    hasher.finish().checked_rem(range).unwrap_or(0)
 }
 
 /// Milliseconds of a time in nanoseconds, modulo 2³², as log entries have them.

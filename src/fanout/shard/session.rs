@@ -32,6 +32,8 @@ impl Shard {
         if matches!(connection.phase, Phase::Closing { peer_closed: true, .. }) {
             return; // RFC 6455, section 5.5.1: nothing follows a close frame.
         }
+        self.hear(id, now);
+        let Some(connection) = self.connection_mut(id) else { return };
         // The reader is taken out, because a message borrows it while the shard changes.
         let mut reader = std::mem::replace(&mut connection.reader, Reader::new(Role::Server, 0));
         let mut at = 0;
@@ -117,19 +119,24 @@ impl Shard {
             let extra = request.command.channels().len() / COMMAND_CHANNELS;
             let refusal = refusal.or_else(|| self.charge(id, extra as u64, now));
             match refusal {
+                None if self.is_stranger(id) && !request.command.is_for_strangers() => {
+                    Err(Refusal::auth_required().answering(&request))
+                }
                 None => Ok(request),
                 Some(refusal) => Err(refusal.answering(&request)),
             }
         });
         match request {
             Err(refusal) => self.say(id, |out| reply::refused(out, &refusal, time, time)),
-            Ok(request) => self.carry_out(id, &request, time),
+            Ok(request) => self.carry_out(id, &request, now),
         }
     }
 
-    fn carry_out(&mut self, id: ConnectionId, request: &Request, time: u64) {
+    fn carry_out(&mut self, id: ConnectionId, request: &Request, now: Now) {
+        let time = now.unix_ns;
         let req_id = request.req_id.as_ref();
         match &request.command {
+            Command::Auth { token } => self.authenticate(id, request, token, now),
             Command::Ping => self.say(id, |out| reply::pong(out, req_id, time, time)),
             Command::List => {
                 let set = self.subscriptions(id);

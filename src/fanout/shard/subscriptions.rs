@@ -32,8 +32,10 @@ impl Shard {
         let mut set = self.subscriptions(id).to_vec();
         let wishes: FxHashSet<_> = set.iter().map(|held| held.wish).collect();
         let has_room = wishes.len() < CLASSES_MAX || wishes.contains(&wish);
-        let outcomes =
-            channels.iter().map(|channel| self.add_to(&mut set, channel, wish, has_room)).collect();
+        let outcomes = channels
+            .iter()
+            .map(|channel| self.add_to(id, &mut set, channel, wish, has_room))
+            .collect();
         self.resubscribe(id, set);
         self.results(id, channels, outcomes)
     }
@@ -41,6 +43,7 @@ impl Shard {
     /// Adds one pattern to `set`, which `has_room` for the wish or has it already.
     fn add_to(
         &self,
+        id: ConnectionId,
         set: &mut Vec<Subscription>,
         channel: &str,
         wish: Wish,
@@ -48,10 +51,12 @@ impl Shard {
     ) -> Result<Subscription, (ErrorCode, String)> {
         let pattern = Pattern::parse(channel)
             .map_err(|error| (ErrorCode::ChannelInvalid, error.to_string()))?;
+        self.check_allowed(id, &pattern)?;
         let subscription = Subscription { pattern, wish };
+        self.check_policies(id, &subscription)?;
         let place = set.binary_search_by(|held| held.pattern.cmp(&subscription.pattern));
-        if place.is_err() && set.len() >= self.settings.subscriptions_max {
-            let max = self.settings.subscriptions_max;
+        let max = self.connection(id).map_or(0, |connection| self.subscriptions_max(connection));
+        if place.is_err() && set.len() >= max {
             let message = format!("{max} subscriptions are held already; unsubscribe some");
             return Err((ErrorCode::TooManySubscriptions, message));
         }
@@ -106,7 +111,7 @@ impl Shard {
 
     /// Brings a connection within its limits by its present set, which decides for what is behind,
     /// and makes sure that the log still has what comes after a pending change.
-    fn prepare_change(&mut self, id: ConnectionId) {
+    pub(super) fn prepare_change(&mut self, id: ConnectionId) {
         self.make_ready(id);
         self.keep_up(id);
         let Some((view, lag)) = self.lagging(id) else { return };

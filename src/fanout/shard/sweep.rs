@@ -10,7 +10,7 @@ use crate::protocol::reply;
 use crate::protocol::terms::Interval;
 
 use super::super::Now;
-use super::super::connection::{ConnectionId, Lane, Phase};
+use super::super::connection::{Connection, ConnectionId, Lane, Phase};
 use super::Shard;
 
 impl Shard {
@@ -54,6 +54,12 @@ impl Shard {
             }
             Phase::Closing { .. } => {}
             Phase::Open => {
+                self.check_life(id, now);
+                self.check_membership(id, now);
+                self.drain_one(id, now);
+                if self.connection(id).is_none_or(Connection::is_closing) {
+                    return;
+                }
                 // The others are dealt with when their socket takes something.
                 self.keep_up_or_leave(id);
                 self.move_tier(id);

@@ -69,7 +69,8 @@ fn every_mistake_is_refused_by_its_code_and_named_in_the_message() {
     for (text, code, named) in [
         (r#"{"req_id":7}"#.into(), "method_missing", "method"),
         (r#"{"method":5,"req_id":7}"#.into(), "param_invalid", "a string, found a number"),
-        (r#"{"method":"auth","req_id":7}"#.into(), "method_unknown", "'auth'"),
+        (r#"{"method":"login","req_id":7}"#.into(), "method_unknown", "'login'"),
+        (r#"{"method":"auth","req_id":7}"#.into(), "param_missing", "token"),
         (r#"{"method":"ping","req_id":7,"x":1}"#.into(), "param_unknown", "'x'"),
         (r#"{"method":"ping","req_id":7,"params":{"x":1}}"#.into(), "param_unknown", "'x'"),
         (r#"{"method":"subscribe","req_id":7}"#.into(), "param_missing", "channels"),

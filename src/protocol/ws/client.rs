@@ -30,6 +30,8 @@ pub enum ClientHandshakeError {
         phrase: String,
         /// The first line of the body.
         body: String,
+        /// Seconds that the server asks to wait (RFC 9110, section 10.2.3); a date is not read.
+        retry_after_s: Option<u32>,
     },
     /// 101, but a header is missing or wrong.
     #[error("the server answered '101 {phrase}', but {what}")]
@@ -48,13 +50,14 @@ pub fn key(nonce: [u8; 16]) -> String {
 }
 
 /// Appends an upgrade request. `host` with its port unless that is the scheme's own, `path` with
-/// its query, `key` from [`key`].
+/// its query, `key` from [`key`], `token` (printable ASCII) as a bearer credential (RFC 6750).
 pub fn write_request(
     out: &mut Vec<u8>,
     host: &str,
     path: &str,
     key: &str,
     subprotocol: Option<&str>,
+    token: Option<&str>,
 ) {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -63,6 +66,9 @@ pub fn write_request(
     out.extend_from_slice(request.as_bytes());
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(format!("Sec-WebSocket-Protocol: {subprotocol}\r\n").as_bytes());
+    }
+    if let Some(token) = token {
+        out.extend_from_slice(format!("Authorization: Bearer {token}\r\n").as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -87,7 +93,9 @@ pub fn parse_response(bytes: &[u8], key: &str) -> Result<Option<usize>, ClientHa
     let phrase = response.reason.unwrap_or_default().to_owned();
     if status != 101 {
         let body = first_line(&bytes[head_len..]);
-        return Err(ClientHandshakeError::Refused { status, phrase, body });
+        let retry_after_s =
+            only(response.headers, "Retry-After").and_then(|value| value.parse().ok());
+        return Err(ClientHandshakeError::Refused { status, phrase, body, retry_after_s });
     }
     match wrong(response.headers, key) {
         None => Ok(Some(head_len)),
@@ -133,12 +141,14 @@ mod tests {
 
     fn accepted() -> Vec<u8> {
         let mut request = Vec::new();
-        write_request(&mut request, "localhost:9001", "/v1?a=b", KEY, Some(SUBPROTOCOL));
+        let token = Some("desk-7.secret");
+        write_request(&mut request, "localhost:9001", "/v1?a=b", KEY, Some(SUBPROTOCOL), token);
         let Parsed::Request { upgrade, head_len } = parse(&request).unwrap() else {
             panic!("the request is complete");
         };
         assert_eq!(head_len, request.len());
         assert_eq!(upgrade.query.as_deref(), Some("a=b"));
+        assert_eq!(upgrade.authorization.as_deref(), Some("Bearer desk-7.secret"));
         let mut response = Vec::new();
         write_accept(&mut response, &upgrade);
         response
@@ -160,8 +170,11 @@ mod tests {
     #[test]
     fn a_refusal_is_shown_with_its_status_line_and_the_servers_words() {
         let mut response = Vec::new();
-        Rejection::AtCapacity.write(&mut response);
-        let error = parse_response(&response, KEY).unwrap_err().to_string();
+        Rejection::AtCapacity { retry_after_s: 5 }.write(&mut response);
+        let error = parse_response(&response, KEY).unwrap_err();
+        let ClientHandshakeError::Refused { retry_after_s, .. } = error else { panic!("{error}") };
+        assert_eq!(retry_after_s, Some(5));
+        let error = error.to_string();
         assert!(error.contains("'503 Service Unavailable': at capacity"), "{error}");
     }
 

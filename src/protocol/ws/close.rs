@@ -25,10 +25,22 @@ pub const TOO_BIG: u16 = 1009;
 pub const INTERNAL_ERROR: u16 = 1011;
 /// The server has no room; try again later.
 pub const TRY_AGAIN_LATER: u16 = 1013;
+/// The server restarts or drains; connect again after the time that its notice said.
+pub const SERVICE_RESTART: u16 = 1012;
+/// The credential is not good.
+pub const AUTH_FAILED: u16 = 4000;
+/// No credential came in time.
+pub const AUTH_MISSED: u16 = 4001;
+/// The credential has ended and was not renewed.
+pub const AUTH_EXPIRED: u16 = 4002;
+/// The operator has taken the credential back.
+pub const AUTH_REVOKED: u16 = 4003;
 /// The client read too slowly for its subscriptions.
 pub const SLOW_CONSUMER: u16 = 4100;
 /// The client was silent for too long.
 pub const HEARTBEAT_MISSED: u16 = 4101;
+/// The client held no subscription for too long.
+pub const IDLE: u16 = 4102;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +62,18 @@ pub enum CloseReason {
     SlowConsumer,
     /// The peer was silent for too long.
     HeartbeatMissed,
+    /// The peer held no subscription for too long.
+    Idle,
+    /// The credential that an `auth` command brought is not good.
+    AuthFailed,
+    /// The peer did not say in time who it is.
+    AuthMissed,
+    /// The peer's credential has ended.
+    AuthExpired,
+    /// The peer's credential counts no longer.
+    AuthRevoked,
+    /// The server drains, and it is this client's turn.
+    Drain,
     /// The server stops.
     Shutdown,
     /// The kernel reported an error on the socket.
@@ -68,6 +92,12 @@ impl CloseReason {
             Self::OwedTooMuch | Self::RateLimited => Some(POLICY),
             Self::SlowConsumer => Some(SLOW_CONSUMER),
             Self::HeartbeatMissed => Some(HEARTBEAT_MISSED),
+            Self::Idle => Some(IDLE),
+            Self::AuthFailed => Some(AUTH_FAILED),
+            Self::AuthMissed => Some(AUTH_MISSED),
+            Self::AuthExpired => Some(AUTH_EXPIRED),
+            Self::AuthRevoked => Some(AUTH_REVOKED),
+            Self::Drain => Some(SERVICE_RESTART),
             Self::Shutdown => Some(GOING_AWAY),
         }
     }
@@ -88,6 +118,14 @@ impl CloseReason {
                 latest, or with wider limits"
                 .into(),
             Self::HeartbeatMissed => "silent for too long; answer pings".into(),
+            Self::Idle => "no subscription for too long; subscribe after connecting".into(),
+            Self::AuthFailed => "the credential is not valid here; connect with another one".into(),
+            Self::AuthMissed => "no credential in time; send auth first, or a token with the \
+                upgrade request"
+                .into(),
+            Self::AuthExpired => "the credential has expired; connect with a new one".into(),
+            Self::AuthRevoked => "the credential was revoked by the operator".into(),
+            Self::Drain => "server is draining; connect again after retry_after_ms".into(),
             Self::Shutdown => "server is stopping; connect again".into(),
             Self::Io => "socket error".into(),
         }
@@ -102,6 +140,10 @@ impl CloseReason {
                 | Self::MessageTooBig
                 | Self::OwedTooMuch
                 | Self::RateLimited
+                | Self::AuthFailed
+                | Self::AuthMissed
+                | Self::AuthExpired
+                | Self::AuthRevoked
         )
     }
 
@@ -117,6 +159,12 @@ impl CloseReason {
             Self::RateLimited => "rate_limited",
             Self::SlowConsumer => "slow_consumer",
             Self::HeartbeatMissed => "heartbeat_missed",
+            Self::Idle => "idle",
+            Self::AuthFailed => "auth_failed",
+            Self::AuthMissed => "auth_missed",
+            Self::AuthExpired => "auth_expired",
+            Self::AuthRevoked => "auth_revoked",
+            Self::Drain => "drain",
             Self::Shutdown => "shutdown",
             Self::Io => "io",
         }
@@ -158,7 +206,7 @@ mod tests {
     use super::super::reader::{Message, Reader, Role};
     use super::*;
 
-    const ALL: [CloseReason; 10] = [
+    const ALL: [CloseReason; 16] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::ProtocolViolation(Violation::ReservedOpcode(3)),
@@ -167,6 +215,12 @@ mod tests {
         CloseReason::RateLimited,
         CloseReason::SlowConsumer,
         CloseReason::HeartbeatMissed,
+        CloseReason::Idle,
+        CloseReason::AuthFailed,
+        CloseReason::AuthMissed,
+        CloseReason::AuthExpired,
+        CloseReason::AuthRevoked,
+        CloseReason::Drain,
         CloseReason::Shutdown,
         CloseReason::Io,
     ];

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-use crate::limits::{RETRY_AFTER_SECONDS, UPGRADE_BYTES_MAX, UPGRADE_HEADERS_MAX};
+use crate::limits::{UPGRADE_BYTES_MAX, UPGRADE_HEADERS_MAX};
 
 /// The one path that is upgraded.
 pub const PATH: &str = "/v1";
@@ -36,14 +36,28 @@ pub enum Parsed {
 }
 
 /// An upgrade request that may be accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Upgrade {
     /// The value of `Sec-WebSocket-Accept`.
     pub accept: [u8; 28],
     /// [`SUBPROTOCOL`] if the client offered it.
     pub subprotocol: Option<&'static str>,
-    /// What follows the `?` of the request's target.
+    /// What follows the `?` of the request's target; it may hold a credential.
     pub query: Option<String>,
+    /// The value of `Authorization`, which is one.
+    pub authorization: Option<String>,
+    /// The page that a browser connects from.
+    pub origin: Option<String>,
+}
+
+impl fmt::Debug for Upgrade {
+    /// Without what may hold a credential.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (out.debug_struct("Upgrade"))
+            .field("subprotocol", &self.subprotocol)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a request is refused.
@@ -60,8 +74,8 @@ pub enum Rejection {
     MethodNotAllowed,
     /// 426: a plain HTTP request.
     #[error(
-        "upgrade required: this is a WebSocket server; connect with ws:// and send the headers \
-         'Upgrade: websocket' and 'Connection: Upgrade'"
+        "upgrade required: this is a WebSocket server; connect with ws:// or wss:// and send \
+         the headers 'Upgrade: websocket' and 'Connection: Upgrade'"
     )]
     UpgradeRequired,
     /// 426: a WebSocket version other than 13 (RFC 6455, section 4.4).
@@ -76,9 +90,28 @@ pub enum Rejection {
     /// 408: the head was not complete in time.
     #[error("request timeout: send the whole upgrade request at once")]
     Timeout,
+    /// 401: no credential where one is needed, or one that is not good.
+    #[error("unauthorized: {0}")]
+    Unauthorized(&'static str),
+    /// 403: a page of this origin may not connect.
+    #[error(
+        "forbidden: pages of this origin may not connect; the operator's list of origins decides"
+    )]
+    OriginForbidden,
+    /// 429: more connections, or new ones, than this client may have.
+    #[error("too many requests: {reason}; try again in {retry_after_s} s")]
+    TooMany {
+        /// What there is too much of.
+        reason: &'static str,
+        /// Seconds to wait.
+        retry_after_s: u32,
+    },
     /// 503: no room for one more connection, or the server stops.
-    #[error("at capacity, or stopping: try again in {RETRY_AFTER_SECONDS} s, or on another node")]
-    AtCapacity,
+    #[error("at capacity, or stopping: try again in {retry_after_s} s, or on another node")]
+    AtCapacity {
+        /// Seconds to wait.
+        retry_after_s: u32,
+    },
 }
 
 impl Rejection {
@@ -92,7 +125,10 @@ impl Rejection {
             Self::Timeout => 408,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
             Self::HeadTooLarge => 431,
-            Self::AtCapacity => 503,
+            Self::Unauthorized(_) => 401,
+            Self::OriginForbidden => 403,
+            Self::TooMany { .. } => 429,
+            Self::AtCapacity { .. } => 503,
         }
     }
 
@@ -109,8 +145,13 @@ impl Rejection {
                 format!("Upgrade: websocket\r\nSec-WebSocket-Version: {VERSION}\r\n"),
             ),
             Self::HeadTooLarge => ("Request Header Fields Too Large", String::new()),
-            Self::AtCapacity => {
-                ("Service Unavailable", format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"))
+            Self::Unauthorized(_) => ("Unauthorized", "WWW-Authenticate: Bearer\r\n".into()),
+            Self::OriginForbidden => ("Forbidden", String::new()),
+            Self::TooMany { retry_after_s, .. } => {
+                ("Too Many Requests", format!("Retry-After: {retry_after_s}\r\n"))
+            }
+            Self::AtCapacity { retry_after_s } => {
+                ("Service Unavailable", format!("Retry-After: {retry_after_s}\r\n"))
             }
         };
         let body = format!("{self}\n");
@@ -147,6 +188,18 @@ pub fn accept(key: &str) -> [u8; 28] {
     let mut text = [0; 28];
     STANDARD.encode_slice(hash.finalize(), &mut text).expect("20 bytes are 28 in base64");
     text
+}
+
+/// Whether [`parse`] may find more in `bytes` than in the first `before` of them: an empty line has
+/// come, or twice as much as before. Without this, a request that comes byte by byte would be read
+/// from its start for each of them.
+#[must_use]
+pub fn is_worth_parsing(bytes: &[u8], before: usize) -> bool {
+    let ends = |end: &[u8]| {
+        let tail = &bytes[before.saturating_sub(end.len() - 1)..];
+        tail.windows(end.len()).any(|window| window == end)
+    };
+    before.checked_ilog2() != bytes.len().checked_ilog2() || ends(b"\n\r\n") || ends(b"\n\n")
 }
 
 /// Looks for a whole upgrade request at the front of `bytes`.
@@ -212,6 +265,8 @@ fn check(request: &httparse::Request<'_, '_>) -> Result<Upgrade, Rejection> {
             .any(|offered| offered == SUBPROTOCOL)
             .then_some(SUBPROTOCOL),
         query: query.map(str::to_owned),
+        authorization: only(headers, "Authorization").map(str::to_owned),
+        origin: only(headers, "Origin").map(str::to_owned),
     })
 }
 

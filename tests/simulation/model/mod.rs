@@ -78,6 +78,10 @@ pub(crate) struct Judge {
     receipt_before: Option<String>,
     pub(crate) totals: Totals,
     pub(crate) pongs: u64,
+    /// Payloads of the server's pings, to be answered.
+    pub(crate) pings: Vec<Vec<u8>>,
+    /// It was told that the server drains.
+    pub(crate) drained: bool,
     pub(crate) answers: u64,
     pub(crate) refused_for_rate: u64,
     /// Code of the server's close frame.
@@ -97,6 +101,8 @@ impl Judge {
             receipt_before: None,
             totals: Totals::default(),
             pongs: 0,
+            pings: Vec::new(),
+            drained: false,
             answers: 0,
             refused_for_rate: 0,
             closed: None,
@@ -113,6 +119,11 @@ impl Judge {
         self.ledger.slow = true;
     }
 
+    /// Whether its socket was ever full.
+    pub(crate) const fn was_slow(&self) -> bool {
+        self.ledger.slow
+    }
+
     /// Takes bytes from the server; panics at the first thing that is wrong.
     pub(crate) fn receive(&mut self, bytes: &[u8], history: &History) {
         self.unparsed.extend_from_slice(bytes);
@@ -126,10 +137,12 @@ impl Judge {
                 8 => {
                     let code = payload.get(..2).map_or(1005, |c| u16::from_be_bytes([c[0], c[1]]));
                     self.closed = Some(code);
+                    assert!(code != 1012 || self.drained, "{}: closed untold", self.name);
                     if code == 4100 {
                         self.check_slow_consumer(history);
                     }
                 }
+                9 => self.pings.push(payload.to_vec()),
                 10 => self.pongs += 1,
                 other => panic!("{}: unexpected opcode {other}", self.name),
             }
@@ -220,6 +233,11 @@ impl Judge {
             Some("gap") => self.gap(value, history),
             Some("unsubscribed") => self.notice(value, receipt_before, history),
             Some("tier") => self.tier(value, history),
+            Some("drain") => {
+                let ms = |name: &str| value[name].as_u64().expect("milliseconds");
+                assert!(ms("retry_after_ms") <= ms("deadline_ms"), "{}: {value}", self.name);
+                assert!(!std::mem::replace(&mut self.drained, true), "{}: told once", self.name);
+            }
             other => panic!("{}: unknown control message {other:?}", self.name),
         }
     }

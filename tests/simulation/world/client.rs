@@ -1,6 +1,7 @@
 //! A client with its socket: what it says, and what its socket takes.
 
 use fanfare::fanout::connection::ConnectionId;
+use fanfare::fanout::shard::Outcome;
 
 use crate::model::{Asked, Judge};
 
@@ -26,10 +27,23 @@ pub(super) struct Client {
     pub(super) pinged: u64,
     /// Bytes on their way to the server.
     pub(super) outbox: Vec<u8>,
+    /// Nothing but answers to pings is among them.
+    pub(super) only_pongs: bool,
+    pub(super) ponged: u64,
+    /// Reads, and says nothing any more, not even a pong.
+    pub(super) mute: bool,
+    /// Time of its last byte that the server has read, nanoseconds.
+    pub(super) heard_ns: u64,
+    /// Longest time between two of them, nanoseconds.
+    pub(super) silent_ns: u64,
+    /// With TLS: how much is sealed at once.
+    sealed_bytes_max: Option<usize>,
+    /// Sealed, and not taken by the socket yet.
+    rest: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn new(id: ConnectionId, judge: Judge, random: &mut Random) -> Self {
+    pub(super) fn new(id: ConnectionId, judge: Judge, now_ns: u64, random: &mut Random) -> Self {
         Self {
             id,
             judge,
@@ -41,12 +55,48 @@ impl Client {
             asked: 0,
             pinged: 0,
             outbox: Vec::new(),
+            only_pongs: true,
+            ponged: 0,
+            mute: false,
+            heard_ns: now_ns,
+            silent_ns: 0,
+            sealed_bytes_max: random.pick(&[None, None, Some(1_000), Some(20_000)]),
+            rest: Vec::new(),
+        }
+    }
+
+    /// Everything that a client has said, by which its rate is measured.
+    pub(super) const fn said(&self) -> u64 {
+        self.asked + self.pinged + self.ponged
+    }
+
+    /// The server has read something of its.
+    pub(super) fn be_heard(&mut self, now_ns: u64) {
+        self.silent_ns = self.silent_ns.max(now_ns - self.heard_ns);
+        self.heard_ns = now_ns;
+    }
+
+    /// Whether it has TLS.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.sealed_bytes_max.is_some()
+    }
+
+    /// Answers the pings that it has read.
+    pub(super) fn answer_pings(&mut self, random: &mut Random) {
+        for payload in std::mem::take(&mut self.judge.pings) {
+            if !self.mute && !self.leaving {
+                let only_pongs = self.only_pongs;
+                self.write(10, &payload, random);
+                self.only_pongs = only_pongs;
+                self.ponged += 1;
+            }
         }
     }
 
     /// Says something now and then, and a great deal seldom.
     pub(super) fn speak(&mut self, random: &mut Random) {
-        if self.leaving || !random.chance(25) {
+        self.mute |= random.below(1_000) < 2;
+        if self.leaving || self.mute || !random.chance(25) {
             return;
         }
         let count = if random.chance(3) { 10 + random.below(60) } else { 1 };
@@ -108,8 +158,27 @@ impl Client {
         taken
     }
 
+    /// What becomes of `bytes`: with TLS, what is sealed counts as sent.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Outcome {
+        let Some(max) = self.sealed_bytes_max else { return Outcome::Took(self.take(bytes)) };
+        assert!(self.rest.is_empty(), "nothing is sealed before the rest is sent");
+        let sealed = bytes.len().min(max);
+        let taken = self.take(&bytes[..sealed]);
+        self.rest.extend_from_slice(&bytes[taken..sealed]);
+        Outcome::Sealed { bytes: sealed, is_full: taken < sealed }
+    }
+
+    /// Puts what was sealed before into the socket; true when all of it is there.
+    pub(super) fn send_rest(&mut self) -> bool {
+        let rest = std::mem::take(&mut self.rest);
+        let taken = self.take(&rest);
+        self.rest.extend_from_slice(&rest[taken..]);
+        self.rest.is_empty()
+    }
+
     /// A masked frame, in one piece or in two fragments.
     fn write(&mut self, opcode: u8, payload: &[u8], random: &mut Random) {
+        self.only_pongs = false;
         let split = opcode == 1 && random.chance(30);
         let at = if split { random.below(payload.len() + 1) } else { 0 };
         let parts = if at > 0 { vec![&payload[..at], &payload[at..]] } else { vec![payload] };

@@ -10,6 +10,7 @@ mod rules;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use fanfare::access::Member;
 use fanfare::fanout::Now;
 use fanfare::fanout::connection::ConnectionId;
 use fanfare::fanout::sequencer::Sequencer;
@@ -54,6 +55,8 @@ pub(crate) struct World {
     events_a_turn: usize,
     data_bytes_max: usize,
     totals: Totals,
+    ping_ns: u64,
+    pong_ns: u64,
 }
 
 impl World {
@@ -73,6 +76,8 @@ impl World {
             mischief,
         };
         let command_burst = random.pick(&[20, 50, 100]);
+        let ping_ns = random.pick(&[3_000_000_000, 6_000_000_000, 0]);
+        let pong_ns = 3_000_000_000;
         let settings = ShardSettings {
             node: "sim".into(),
             epoch: "epoch".into(),
@@ -87,6 +92,10 @@ impl World {
             command_rate: random.pick(&[5, 20]),
             command_burst,
             tier_moves: setup.tier_moves,
+            ping_ns,
+            pong_ns,
+            idle_ns: 0,
+            ..ShardSettings::default()
         };
         Self {
             shard: Shard::new(settings, Arc::clone(&telemetry), 0),
@@ -103,6 +112,8 @@ impl World {
             events_a_turn,
             data_bytes_max,
             totals: Totals::default(),
+            ping_ns,
+            pong_ns,
         }
     }
 
@@ -119,7 +130,8 @@ impl World {
         for _ in 0..2_000 {
             self.turn(false);
             let idle = |client: &Client| {
-                client.socket.is_empty() && client.outbox.is_empty() && !client.waiting
+                let has_said_all = client.outbox.is_empty() || client.only_pongs;
+                client.socket.is_empty() && has_said_all && !client.waiting
             };
             let done = !self.shard.is_pass_due() && self.clients.iter().all(idle);
             quiet = if done { quiet + 1 } else { 0 };
@@ -132,16 +144,42 @@ impl World {
             if client.leaving {
                 continue;
             }
+            if self.ping_ns > 0 && !client.judge.was_slow() {
+                // A hundred ticks are a round of looks, which take some seconds here.
+                let silent_ns = self.now.monotonic_ns - client.heard_ns;
+                let allowed_ns = self.ping_ns + self.pong_ns + 15_000_000_000;
+                assert!(silent_ns < allowed_ns, "{:?} is dead and still there", client.id);
+            }
+            if client.mute {
+                continue; // Its last answers may be on their way for ever.
+            }
+            let said = client.said();
             let judge = &mut client.judge;
             judge.finish(&self.history);
             assert_eq!(judge.answers, client.asked, "every request is answered once");
-            if judge.refused_for_rate == 0 && client.asked + client.pinged <= self.command_burst {
+            if judge.refused_for_rate == 0 && said <= self.command_burst {
                 assert_eq!(judge.pongs, client.pinged, "every ping is answered once");
             }
             assert!(judge.pongs <= client.pinged, "no ping is answered twice");
         }
+        if self.random.chance(30) {
+            self.drain();
+        }
         self.shut_down();
         self.totals
+    }
+
+    /// Every client is told to go, and closed within the window, those who read in order.
+    fn drain(&mut self) {
+        let window_ns = self.random.pick(&[0, 1, 10]) * 1_000_000_000;
+        self.shard.handle_drain(window_ns, self.now);
+        let end_ns = self.now.monotonic_ns + window_ns;
+        // A second round of looks after the first, and the patience of closing handshakes.
+        while self.now.monotonic_ns < end_ns + 20_000_000_000 {
+            self.turn(false);
+        }
+        let left = self.clients.iter().filter(|client| client.reads == 100);
+        assert_eq!(left.count(), 0, "nobody who reads outlasts the drain");
     }
 
     fn turn(&mut self, busy: bool) {
@@ -165,7 +203,7 @@ impl World {
             for _ in 0..count {
                 self.tick();
             }
-            if self.random.chance(50) {
+            if !busy || self.random.chance(50) {
                 self.flush();
             }
         }
@@ -215,11 +253,11 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let id = self.shard.handle_open(self.now);
+        let id = self.shard.handle_open(Member::anyone(), self.now);
         self.clients_count += 1;
         let name = format!("client {} ({id:?})", self.clients_count);
         let judge = Judge::new(&name, Rc::clone(&self.setup));
-        let client = Client::new(id, judge, &mut self.random);
+        let client = Client::new(id, judge, self.now.monotonic_ns, &mut self.random);
         self.say(format_args!("{name} connects, reads {} %", client.reads));
         self.clients.push(client);
     }
@@ -232,7 +270,9 @@ impl World {
                 cut = self.random.below(cut + 1);
             }
             let mut bytes: Vec<_> = client.outbox.drain(..cut).collect();
+            client.only_pongs |= client.outbox.is_empty();
             if !bytes.is_empty() {
+                client.be_heard(self.now.monotonic_ns);
                 self.shard.handle_bytes(client.id, &mut bytes, self.now);
             }
             if self.random.below(1_000) < 3 {
@@ -268,8 +308,16 @@ impl World {
                     slices.iter().flat_map(|&s| self.shard.slice(s).to_vec()).collect();
                 assert_eq!(bytes.len(), send.bytes);
                 let outcome = self.socket_takes(send.connection, &bytes);
-                let partial = matches!(outcome, Outcome::Took(taken) if taken < bytes.len());
-                self.totals.partial += u64::from(partial);
+                match outcome {
+                    Outcome::Took(taken) => {
+                        self.totals.partial += u64::from(taken < bytes.len());
+                    }
+                    Outcome::Sealed { bytes: sealed, is_full } => {
+                        self.totals.sealed_full += u64::from(is_full);
+                        self.totals.sealed_part += u64::from(!is_full && sealed < bytes.len());
+                    }
+                    Outcome::Failed => {}
+                }
                 let waits = self.shard.handle_sent(send, outcome, self.now);
                 if let Some(client) = self.client(send.connection) {
                     client.waiting |= waits;
@@ -290,7 +338,7 @@ impl World {
             client.leaving = true;
             return Outcome::Failed;
         }
-        Outcome::Took(client.take(bytes))
+        client.send(bytes)
     }
 
     /// A client reads, and the shell's writer goes on where its socket had been full.
@@ -307,15 +355,20 @@ impl World {
         let count = if self.random.chance(50) { len } else { self.random.below(len + 1) };
         let bytes: Vec<_> = client.socket.drain(..count).collect();
         client.judge.receive(&bytes, &self.history);
-        if client.judge.closed.is_some() && !client.leaving {
+        client.answer_pings(&mut self.random);
+        if client.judge.closed.is_some() && !client.leaving && !client.mute {
             client.close(1000, &mut self.random);
         }
         if !client.waiting || client.socket.len() >= client.socket_bytes_max {
             return;
         }
+        if !client.send_rest() {
+            return;
+        }
         client.waiting = false;
-        let id = client.id;
-        match self.shard.next_write(id).map(<[u8]>::to_vec) {
+        let (id, is_sealed) = (client.id, client.is_sealed());
+        // What is sealed next depends on what is worth sending in the next pass.
+        match self.shard.next_write(id).filter(|_| !is_sealed).map(<[u8]>::to_vec) {
             None => self.shard.handle_writable(id),
             Some(bytes) => {
                 let outcome = self.socket_takes(id, &bytes);
@@ -329,14 +382,26 @@ impl World {
             self.say(format_args!("{id:?} is closed: {}", reason.name()));
             let Some(at) = self.clients.iter().position(|client| client.id == id) else { continue };
             let mut client = self.clients.swap_remove(at);
+            let said = client.said();
             let judge = &mut client.judge;
             judge.receive(&client.socket, &self.history);
+            if reason == CloseReason::HeartbeatMissed {
+                self.totals.heartbeats_missed += 1;
+                // Pings come early by a quarter, so that they are spread.
+                let silent_ns = client.silent_ns.max(self.now.monotonic_ns - client.heard_ns);
+                let allowed_ns = self.ping_ns / 4 * 3 + self.pong_ns;
+                assert!(
+                    silent_ns >= allowed_ns,
+                    "{id:?} was never silent for more than {silent_ns} ns"
+                );
+            }
+            self.totals.drained += u64::from(judge.drained && reason == CloseReason::Drain);
             match (judge.closed, reason) {
                 // The close frame found no room in a socket that nobody reads.
                 (None, CloseReason::SlowConsumer) => judge.check_slow_consumer(&self.history),
                 (Some(4100), _) => {}
+                (None, CloseReason::HeartbeatMissed | CloseReason::Drain) => {}
                 (_, CloseReason::RateLimited) | (Some(1008), _) => {
-                    let said = client.asked + client.pinged;
                     let burst = self.command_burst;
                     assert!(said > 2 * burst, "1008 after {said} messages, the burst is {burst}");
                 }
@@ -375,7 +440,7 @@ impl World {
     }
 
     fn count(&mut self, client: &Client) {
-        let (judge, said) = (&client.judge, client.asked + client.pinged);
+        let (judge, said) = (&client.judge, client.said());
         let refused = judge.refused_for_rate;
         assert!(
             refused == 0 || said > self.command_burst,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::*;
 use super::shard;
+use crate::access::Member;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
 use crate::limits::GATHER_SLICES_MAX;
@@ -26,7 +27,7 @@ impl Bench {
 
     /// A connection that subscribes to `pattern` and has read the answers.
     fn subscriber(&mut self, pattern: &str) -> ConnectionId {
-        let id = self.shard.handle_open(NOW);
+        let id = self.shard.handle_open(Member::anyone(), NOW);
         let text = format!(r#"{{"method":"subscribe","params":{{"channels":["{pattern}"]}}}}"#);
         let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
         frame.extend_from_slice(text.as_bytes());

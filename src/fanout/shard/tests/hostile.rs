@@ -1,7 +1,8 @@
 //! What a shard must hold against any input, checked on one without sockets.
 
 use super::super::*;
-use super::shard;
+use super::{drain, pass, shard};
+use crate::access::Member;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
 use crate::limits::{
@@ -22,31 +23,6 @@ fn subscribe(shard: &mut Shard, id: ConnectionId, channel: &str) {
     say(shard, id, &format!(r#"{{"method":"subscribe","params":{params}}}"#));
 }
 
-/// One pass over sockets that take `room` bytes of each send; returns all bytes.
-fn pass(shard: &mut Shard, room: usize) -> Vec<u8> {
-    let (mut plan, mut bytes) = (Plan::default(), Vec::new());
-    shard.begin_pass();
-    loop {
-        shard.next_sends(&mut plan);
-        if plan.sends.is_empty() {
-            return bytes;
-        }
-        for send in &plan.sends {
-            let slices = &plan.slices[send.slices.clone()];
-            bytes.extend(slices.iter().flat_map(|&slice| shard.slice(slice).to_vec()));
-            shard.handle_sent(send, Outcome::Took(send.bytes.min(room)), Now::default());
-        }
-    }
-}
-
-fn drain(shard: &mut Shard) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while shard.is_pass_due() {
-        bytes.extend(pass(shard, usize::MAX));
-    }
-    bytes
-}
-
 fn event(sequencer: &mut Sequencer, channel: &str, key: Option<&str>, data: &str) {
     let event = Event { channel, key, kind: Kind::Update, ts: None, data: data.as_bytes() };
     sequencer.handle_event(&event, 1_700_000_000_000_000_000).unwrap();
@@ -55,7 +31,7 @@ fn event(sequencer: &mut Sequencer, channel: &str, key: Option<&str>, data: &str
 #[test]
 fn a_turn_of_tiny_events_with_long_names_is_still_in_the_log_when_it_is_flushed() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
-    let id = shard.handle_open(Now::default());
+    let id = shard.handle_open(Member::anyone(), Now::default());
     subscribe(&mut shard, id, ">");
     drain(&mut shard);
     let (channel, key) = ("c".repeat(255), "\u{1}".repeat(255));
@@ -90,7 +66,7 @@ fn a_turn_of_tiny_events_with_long_names_is_still_in_the_log_when_it_is_flushed(
 #[test]
 fn sets_that_nobody_holds_are_forgotten_although_the_feed_is_quiet() {
     let mut shard = shard();
-    let id = shard.handle_open(Now::default());
+    let id = shard.handle_open(Member::anyone(), Now::default());
     for number in 0..1_000 {
         subscribe(&mut shard, id, &format!("a.{number}"));
         drain(&mut shard);
@@ -103,11 +79,11 @@ fn sets_that_nobody_holds_are_forgotten_although_the_feed_is_quiet() {
 fn a_client_that_asks_on_leaves_nothing_behind_in_its_cohort() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
     let sampled = r#"{"method":"subscribe","params":{"channels":["quiet"],"interval_ms":1000}}"#;
-    let first = shard.handle_open(Now::default());
+    let first = shard.handle_open(Member::anyone(), Now::default());
     say(&mut shard, first, sampled);
     event(&mut sequencer, "other", None, "1");
     shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
-    let second = shard.handle_open(Now::default());
+    let second = shard.handle_open(Member::anyone(), Now::default());
     say(&mut shard, second, sampled);
     for _ in 0..100 {
         say(&mut shard, second, r#"{"method":"ping"}"#);
@@ -121,7 +97,7 @@ fn a_client_that_asks_on_leaves_nothing_behind_in_its_cohort() {
 fn receipts_for_many_lost_values_are_not_collected_in_memory() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10_000));
     shard.retained = Retained::new(0);
-    let id = shard.handle_open(Now::default());
+    let id = shard.handle_open(Member::anyone(), Now::default());
     subscribe(&mut shard, id, "a");
     drain(&mut shard);
     for number in 0..5_000 {
@@ -145,7 +121,7 @@ fn receipts_for_many_lost_values_are_not_collected_in_memory() {
 #[test]
 fn a_client_that_is_in_the_middle_of_a_large_event_may_ask() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
-    let id = shard.handle_open(Now::default());
+    let id = shard.handle_open(Member::anyone(), Now::default());
     subscribe(&mut shard, id, ">");
     drain(&mut shard);
     event(&mut sequencer, "a", None, &format!("\"{}\"", "x".repeat(900 << 10)));
@@ -165,7 +141,7 @@ fn a_client_that_is_in_the_middle_of_a_large_event_may_ask() {
 #[test]
 fn one_long_answer_does_not_close_a_client_that_reads() {
     let mut shard = shard();
-    let id = shard.handle_open(Now::default());
+    let id = shard.handle_open(Member::anyone(), Now::default());
     for number in 0..1_024 {
         subscribe(&mut shard, id, &format!("{}{number:04}", "x".repeat(251)));
         drain(&mut shard);
@@ -180,7 +156,7 @@ fn one_long_answer_does_not_close_a_client_that_reads() {
 #[test]
 fn a_peer_that_ends_right_behind_its_close_frame_gets_ours() {
     let mut shard = shard();
-    let id = shard.handle_open(Now::default());
+    let id = shard.handle_open(Member::anyone(), Now::default());
     drain(&mut shard);
     let mut close = Vec::new();
     write_masked(&mut close, Opcode::Close, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
@@ -194,7 +170,7 @@ fn a_peer_that_ends_right_behind_its_close_frame_gets_ours() {
 #[test]
 fn a_client_that_lags_is_heard_in_small_pieces() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
-    let id = shard.handle_open(Now::default());
+    let id = shard.handle_open(Member::anyone(), Now::default());
     subscribe(&mut shard, id, "a");
     drain(&mut shard);
     assert_eq!(shard.read_bytes_max(id), READ_BYTES);

@@ -2,15 +2,22 @@
 
 mod flush;
 mod hostile;
+mod membership;
 
 use std::sync::Arc;
 
-use super::{Shard, ShardSettings};
+use super::super::connection::ConnectionId;
+use super::{Outcome, Plan, Shard, ShardSettings};
+use crate::fanout::Now;
 use crate::limits::{self, LOG_BYTES_MIN};
 use crate::telemetry::Telemetry;
 
 fn shard() -> Shard {
-    let settings = ShardSettings {
+    Shard::new(settings(), Arc::new(Telemetry::new(1)), 0)
+}
+
+fn settings() -> ShardSettings {
+    ShardSettings {
         node: "test".into(),
         epoch: "epoch".into(),
         log_bytes: LOG_BYTES_MIN,
@@ -24,6 +31,46 @@ fn shard() -> Shard {
         command_rate: 1_000,
         command_burst: 100_000,
         tier_moves: false,
-    };
-    Shard::new(settings, Arc::new(Telemetry::new(1)), 0)
+        ..ShardSettings::default()
+    }
+}
+
+/// One pass over sockets that take `room` bytes of each send; returns all bytes.
+fn pass(shard: &mut Shard, room: usize) -> Vec<u8> {
+    let (mut plan, mut bytes) = (Plan::default(), Vec::new());
+    shard.begin_pass();
+    loop {
+        shard.next_sends(&mut plan);
+        if plan.sends.is_empty() {
+            return bytes;
+        }
+        for send in &plan.sends {
+            let slices = &plan.slices[send.slices.clone()];
+            bytes.extend(slices.iter().flat_map(|&slice| shard.slice(slice).to_vec()));
+            shard.handle_sent(send, Outcome::Took(send.bytes.min(room)), Now::default());
+        }
+    }
+}
+
+/// All that is to be sent now.
+fn drain(shard: &mut Shard) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while shard.is_pass_due() {
+        bytes.extend(pass(shard, usize::MAX));
+    }
+    bytes
+}
+
+#[test]
+fn what_is_spread_over_a_time_is_spread_evenly() {
+    // A minute of pings of a thousand neighbours, and another one that began a little later.
+    for salt in [1_000_000_000_u64, 1_000_000_001] {
+        let mut parts = [0_u32; 10];
+        for index in 0..1_000 {
+            let id = ConnectionId { index, generation: index };
+            let at = super::spread(id, salt, 60_000_000_000);
+            parts[usize::try_from(at / 6_000_000_000).unwrap()] += 1;
+        }
+        assert!(parts.iter().all(|count| (60..=140).contains(count)), "{parts:?}");
+    }
 }

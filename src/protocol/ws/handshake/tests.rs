@@ -2,6 +2,19 @@
 
 use super::*;
 
+#[test]
+fn a_request_that_drips_in_is_parsed_a_few_times_and_at_its_end() {
+    let whole = b"GET /v1 HTTP/1.1\r\nHost: x\r\nX: 0123456789012345678901234567890123\r\n\r\n";
+    let parsed: Vec<_> =
+        (1..=whole.len()).filter(|&len| is_worth_parsing(&whole[..len], len - 1)).collect();
+    assert_eq!(parsed, [1, 2, 4, 8, 16, 32, 64, whole.len()]);
+    for split in 1..whole.len() {
+        assert!(is_worth_parsing(whole, split), "the end came behind {split} bytes");
+    }
+    assert!(is_worth_parsing(b"G / HTTP/1.1\nA: b\n\n", 17), "a bare LF ends a line as well");
+    assert!(is_worth_parsing(&[b'x'; UPGRADE_BYTES_MAX + 1], UPGRADE_BYTES_MAX - 1), "too large");
+}
+
 const GOOD: &str = "GET /v1 HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\
                     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                     Sec-WebSocket-Version: 13\r\n\r\n";
@@ -124,7 +137,7 @@ fn a_refusal_is_one_complete_response_with_the_headers_its_status_needs() {
         (Rejection::VersionUnsupported, "Sec-WebSocket-Version: 13\r\n"),
         (Rejection::HeadTooLarge, ""),
         (Rejection::Timeout, ""),
-        (Rejection::AtCapacity, "Retry-After: 5\r\n"),
+        (Rejection::AtCapacity { retry_after_s: 5 }, "Retry-After: 5\r\n"),
     ] {
         let mut out = Vec::new();
         rejection.write(&mut out);

@@ -1,0 +1,96 @@
+//! What somebody shows to be let in.
+//!
+//! Not here: whether it is good. Invariant: its `Debug` text has no secret.
+
+use std::fmt;
+
+/// What somebody shows to be let in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A key `ID.SECRET` or a JSON Web Token, as it was sent.
+    Bearer(Box<str>),
+    /// The DNS names of a client certificate that TLS has verified.
+    Certificate(Box<[Box<str>]>),
+}
+
+impl Credential {
+    /// The credential of an upgrade request: that of its `Authorization` header (RFC 6750, section
+    /// 2.1), or else the query parameter `token`, percent-decoded.
+    #[must_use]
+    pub fn find(authorization: Option<&str>, query: Option<&str>) -> Option<Self> {
+        let in_header = authorization.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_ascii().into())
+        });
+        let in_query = || {
+            let token = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+            Some(percent_decoded(token))
+        };
+        in_header.or_else(in_query).map(Self::Bearer)
+    }
+}
+
+/// The text with each `%` and two hexadecimal digits replaced by their byte (RFC 3986, section
+/// 2.1). What does not come to UTF-8 is no credential either, so its form does not matter.
+fn percent_decoded(text: &str) -> Box<str> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = (byte == b'%').then(|| after.split_at_checked(2)).flatten();
+        let decoded = escaped.and_then(|(digits, after)| Some((hexadecimal(digits)?, after)));
+        let (byte, after) = decoded.unwrap_or((byte, after));
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into()
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u8> {
+    digits.iter().try_fold(0, |value, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        u8::try_from(u32::from(value) * 16 + digit).ok()
+    })
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bearer(_) => out.write_str("Bearer(…)"),
+            Self::Certificate(names) => out.debug_tuple("Certificate").field(names).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_goes_before_the_query_and_other_schemes_are_no_credential() {
+        let bearer = |text: &str| Some(Credential::Bearer(text.into()));
+        for (authorization, query, found) in [
+            (Some("Bearer a.b"), Some("token=c.d"), bearer("a.b")),
+            (Some("bearer  a.b "), None, bearer("a.b")),
+            (Some("Basic YTpi"), Some("x=1&token=c.d&token=e"), bearer("c.d")),
+            (Some("Bearer"), None, None),
+            (None, Some("mytoken=c.d"), None),
+            (None, Some("token=a%2Eb%2d%5F"), bearer("a.b-_")),
+            (None, Some("token=100%&y"), bearer("100%")),
+            (None, Some("token=%zz%C3%A9%2"), bearer("%zzé%2")),
+            (None, Some("token="), bearer("")),
+            (None, None, None),
+        ] {
+            assert_eq!(
+                Credential::find(authorization, query),
+                found,
+                "{authorization:?} {query:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn its_debug_text_has_no_secret() {
+        let text = format!("{:?}", Credential::Bearer("desk-7.secret".into()));
+        assert!(!text.contains("desk") && !text.contains("secret"), "{text}");
+    }
+}

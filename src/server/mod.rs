@@ -1,0 +1,318 @@
+//! Start-up and shutdown, in order.
+//!
+//! Start: check the host, bind every address, start the shards, start the ingest thread. Drain: the
+//! shards send their clients away one by one. Stop: tell all threads, let each shard close its
+//! connections, join them. Not here: what the threads do.
+//! Invariant: when [`Server::start`] returns, clients and producers can connect.
+
+mod drain;
+mod error;
+mod keeper;
+mod listeners;
+mod reload;
+mod shards;
+mod sources;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender as Asker, channel};
+use std::time::Duration;
+
+use crate::access::{Addresses, Gate};
+use crate::config::Settings;
+use crate::fanout::sequencer::Sequencer;
+use crate::fanout::shard::ShardSettings;
+use crate::handoff::batch::Batch;
+use crate::handoff::ring::{Sender, ring};
+use crate::shell::accept::Entrance;
+use crate::shell::admin;
+use crate::shell::certificates::Certificates;
+use crate::shell::checks::check_host;
+use crate::shell::control::ControlListener;
+use crate::shell::doorman::Doorman;
+use crate::shell::estate::Named;
+use crate::shell::executor::{self, Thread};
+use crate::shell::feed::Feed;
+use crate::shell::life::Life;
+use crate::shell::net::Listener;
+use crate::shell::shard_loop::{self, ShardParts};
+use crate::shell::ticker::{self, Ticks};
+use crate::telemetry::Telemetry;
+
+use drain::Drain;
+pub use error::StartError;
+use error::no_doorman;
+use keeper::Keeper;
+use listeners::Listeners;
+use reload::Reloads;
+use sources::Ready;
+
+/// A running server; dropping it stops it without patience.
+#[derive(Debug)]
+pub struct Server {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where clients connect with TLS, if they can.
+    pub tls: Option<SocketAddr>,
+    /// The sources' addresses with the ports that were picked, as URLs.
+    pub sources: Vec<String>,
+    /// The admin address, if any.
+    pub admin: Option<SocketAddr>,
+    /// The counters.
+    pub telemetry: Arc<Telemetry>,
+    drain: Drain,
+    /// Asks the keeper to reload.
+    reload: Asker<()>,
+    sources_left: Arc<AtomicUsize>,
+    /// Socket files, which outlive their listeners.
+    socket_files: Vec<PathBuf>,
+    shards: Vec<Thread<usize>>,
+    ingest: Option<Thread<()>>,
+}
+
+impl Server {
+    /// Checks the host, binds, starts every thread, and returns once clients can connect.
+    ///
+    /// # Errors
+    /// The first thing that failed, with the command that cures it.
+    pub fn start(settings: &Settings) -> Result<Self, StartError> {
+        // Each shard its part, so that a full one still has a descriptor to refuse with.
+        let connections_allowed = check_host(settings.cores.len() + 1)? / settings.cores.len();
+        if connections_allowed < settings.connections_max {
+            tracing::info!(
+                connections_max = settings.connections_max,
+                "file descriptors are enough for {connections_allowed} connections of each shard; \
+                `ulimit -n 1048576` before the start allows more"
+            );
+        }
+        let life = Arc::new(Life::default());
+        let doorman = Doorman::start(Arc::clone(&life)).map_err(no_doorman)?;
+        let gate = Arc::new(Gate::load(settings.access.as_deref())?);
+        let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?;
+        let mut bound = Listeners::bind(settings, &doorman, &gate, certificates.as_ref())?;
+
+        let telemetry = Arc::new(Telemetry::new(settings.cores.len()));
+        let (reload, asked) = channel();
+        let window = settings.drain;
+        let mut server = Self {
+            listen: bound.listen,
+            tls: bound.tls,
+            sources: bound.urls,
+            admin: bound.admin.as_ref().map(|(_, address)| *address),
+            telemetry: Arc::clone(&telemetry),
+            drain: Drain { life, doorman, telemetry, window },
+            reload,
+            sources_left: Arc::new(AtomicUsize::new(bound.sources.len())),
+            socket_files: sources::socket_files(settings),
+            shards: Vec::new(),
+            ingest: None,
+        };
+        let reloads = Reloads::new(Arc::clone(&gate), certificates);
+        let shard_settings = shards::settings(settings, connections_allowed, gate);
+        let mut ticks =
+            ticker::start(settings.cores.len() + 1).map_err(|error| StartError::Thread {
+                name: "ticker".into(),
+                core: "any".into(),
+                reason: error.to_string(),
+            })?;
+        let ticks_of_shards = ticks.split_off(1);
+        let rings =
+            server.start_shards(settings, &shard_settings, bound.entrances, ticks_of_shards)?;
+        let ticks = ticks.pop().expect("one for each executor");
+        let admin = bound.admin.map(|(listener, _)| listener);
+        server.start_ingest(settings, rings, bound.sources, admin, ticks)?;
+        // Now that everybody is served here, the server before may stop to accept.
+        if let Err(error) = bound.estate.settle() {
+            tracing::error!("{error}; the server before may still accept");
+        }
+        server.start_keeper(reloads, asked, bound.control, bound.estate.into_kept())?;
+        Ok(server)
+    }
+
+    /// Begins to send every client away, over `window` or else the time that the settings say. New
+    /// ones are refused from now on.
+    pub fn drain(&self, window: Option<Duration>) {
+        self.drain.begin(window);
+    }
+
+    /// How long a drain takes that names no time; zero: there is none before a stop.
+    #[must_use]
+    pub const fn drain_window(&self) -> Duration {
+        self.drain.window
+    }
+
+    /// True once a drain has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.left().is_some()
+    }
+
+    /// True once a drain has ended: its time is over, or nobody is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drain.has_ended()
+    }
+
+    /// Asks to read certificates and access rules again; what comes of it is logged.
+    pub fn reload(&self) {
+        // The keeper has ended when the server stops or has handed over.
+        let _ = self.reload.send(());
+    }
+
+    /// Asks for an orderly stop, waits for it (bounded), and returns how many connections had to be
+    /// cut. `cancelled` is polled meanwhile: true ends the wait at once.
+    pub fn stop(mut self, cancelled: impl Fn() -> bool) -> usize {
+        self.drain.life.stop();
+        while self.shards.iter().any(|shard| !shard.is_finished()) && !cancelled() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if cancelled() {
+            return 0;
+        }
+        if let Some(ingest) = self.ingest.take()
+            && let Err(reason) = ingest.join()
+        {
+            tracing::error!(reason, "the ingest thread failed");
+        }
+        // A successor listens there.
+        let files = self.socket_files.iter().filter(|_| !self.drain.life.is_handed_over());
+        for file in files {
+            // Gone already, or the next start replaces it.
+            let _ = std::fs::remove_file(file);
+        }
+        let mut cut = 0;
+        for shard in self.shards.drain(..) {
+            match shard.join() {
+                Ok(count) => cut += count,
+                Err(reason) => tracing::error!(reason, "a shard failed"),
+            }
+        }
+        cut
+    }
+
+    /// True once every source has ended (a replay without loop, standard input); the server goes on
+    /// serving.
+    #[must_use]
+    pub fn sources_ended(&self) -> bool {
+        self.sources_left.load(Ordering::Relaxed) == 0
+    }
+
+    /// Starts a shard on each core; where its batches go in.
+    fn start_shards(
+        &mut self,
+        settings: &Settings,
+        shard_settings: &ShardSettings,
+        entrances: Vec<Vec<Entrance>>,
+        mut ticks: Vec<Ticks>,
+    ) -> Result<Vec<Sender<Arc<Batch>>>, StartError> {
+        let addresses = Arc::new(Addresses::new(
+            settings.admission.address_connections_max,
+            settings.admission.address_accept_rate,
+        ));
+        let mut rings = Vec::new();
+        for (number, entrances) in entrances.into_iter().enumerate() {
+            let (sender, receiver) = ring(settings.ring_batches);
+            rings.push(sender);
+            let parts = ShardParts {
+                number,
+                settings: shard_settings.clone(),
+                entrances,
+                ring: receiver,
+                telemetry: Arc::clone(&self.telemetry),
+                ticks: ticks.pop().expect("one for each shard"),
+                life: Arc::clone(&self.drain.life),
+                stop_timeout: settings.stop_timeout,
+                upgrade_timeout: settings.upgrade_timeout,
+                admission: settings.admission,
+                addresses: Arc::clone(&addresses),
+                sockets: settings.sockets,
+                spin: settings.spin,
+            };
+            let core = settings.cores[number];
+            let thread = start_thread(&format!("shard-{number}"), Some(core), move || {
+                shard_loop::run(parts)
+            })?;
+            self.shards.push(thread);
+        }
+        Ok(rings)
+    }
+
+    fn start_keeper(
+        &self,
+        reloads: Reloads,
+        asked: Receiver<()>,
+        control: Option<ControlListener>,
+        listeners: Vec<Named>,
+    ) -> Result<(), StartError> {
+        let keeper = Keeper { drain: self.drain.clone(), reloads, asked, control, listeners };
+        let thread = std::thread::Builder::new().name("keeper".into());
+        thread.spawn(|| keeper.run()).map(drop).map_err(|error| StartError::Thread {
+            name: "keeper".into(),
+            core: "any".into(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn start_ingest(
+        &mut self,
+        settings: &Settings,
+        rings: Vec<Sender<Arc<Batch>>>,
+        ready: Vec<Ready>,
+        admin: Option<Listener>,
+        mut ticks: Ticks,
+    ) -> Result<(), StartError> {
+        let sequencer = Sequencer::new(settings.channels_max, settings.keys_max);
+        let (telemetry, life) = (Arc::clone(&self.telemetry), Arc::clone(&self.drain.life));
+        let sources_left = Arc::clone(&self.sources_left);
+        let cores_all = std::thread::available_parallelism().map_or(1, usize::from);
+        if settings.ingest_core.is_some_and(|core| settings.cores.contains(&core))
+            || settings.ingest_core.is_none() && settings.cores.len() >= cores_all
+        {
+            tracing::info!(
+                "the ingest thread shares a core with a shard; see --cores and --ingest-core"
+            );
+        }
+        let thread = start_thread("ingest", settings.ingest_core, move || async move {
+            let feed = Feed::new(sequencer, rings, Arc::clone(&telemetry), Arc::clone(&life));
+            for source in ready {
+                let (feed, sources_left) = (feed.clone(), Arc::clone(&sources_left));
+                executor::spawn(async move {
+                    sources::run(source, feed).await;
+                    sources_left.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            if let Some(listener) = admin {
+                executor::spawn(admin::serve(listener, telemetry, life));
+            }
+            while !feed.is_stopping() {
+                ticks.next().await;
+            }
+        })?;
+        self.ingest = Some(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.drain.life.stop();
+    }
+}
+
+fn start_thread<F, T>(
+    name: &str,
+    core: Option<usize>,
+    main: impl FnOnce() -> F + Send + 'static,
+) -> Result<Thread<T>, StartError>
+where
+    F: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    executor::start(name, core, main).map_err(|reason| StartError::Thread {
+        name: name.to_owned(),
+        core: core.map_or_else(|| "any".into(), |core| core.to_string()),
+        reason,
+    })
+}

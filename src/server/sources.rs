@@ -1,0 +1,108 @@
+//! The sources of a server: bound at the start, run on the ingest thread.
+//!
+//! Not here: what a source does with its bytes ([`crate::sources`]). Invariant: a source that is
+//! bound has said under which URL.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::{SOURCE_TCP, SOURCE_TLS, SOURCE_UNIX, StartError, bind_error};
+use crate::access::Gate;
+use crate::config::{Settings, Source, SourceAddress};
+use crate::shell::certificates::Certificates;
+use crate::shell::doorman::Doorman;
+use crate::shell::estate::Estate;
+use crate::shell::feed::Feed;
+use crate::shell::net::Listener;
+use crate::sources::producers::{self, SourceSettings};
+use crate::sources::{replay, stdin};
+
+/// A source that is ready to run, on the ingest thread.
+pub(super) enum Ready {
+    Producers(Listener, SourceSettings),
+    Stdin(SourceSettings),
+    Replay(crate::config::Replay, SourceSettings),
+}
+
+/// Runs a source until it ends.
+pub(super) async fn run(source: Ready, feed: Feed) {
+    match source {
+        Ready::Producers(listener, settings) => {
+            producers::serve(listener, feed, settings).await;
+        }
+        Ready::Stdin(settings) => stdin::run(feed, settings).await,
+        Ready::Replay(replay, settings) => replay::run(replay, feed, settings).await,
+    }
+}
+
+/// Socket files, which outlive their listeners.
+pub(super) fn socket_files(settings: &Settings) -> Vec<PathBuf> {
+    let sources = (settings.sources.iter()).filter_map(|source| match &source.address {
+        SourceAddress::Unix { path, .. } => Some(path.clone()),
+        _ => None,
+    });
+    sources.chain(settings.control.clone()).collect()
+}
+
+/// Binds what must be bound, and says under which URLs.
+pub(super) fn bind(
+    settings: &Settings,
+    estate: &mut Estate,
+    doorman: &Doorman,
+    gate: &Arc<Gate>,
+    certificates: Option<&Arc<Certificates>>,
+) -> Result<(Vec<String>, Vec<Ready>), StartError> {
+    let mut urls = Vec::new();
+    let mut ready = Vec::new();
+    for Source { address, map } in &settings.sources {
+        let producer = SourceSettings {
+            rules: map.clone(),
+            line_bytes_max: settings.line_bytes_max,
+            // Who may write to a Unix socket is decided by its file; the others are our own.
+            gate: matches!(address, SourceAddress::Tcp(_) | SourceAddress::Tls(_))
+                .then(|| Arc::clone(gate)),
+            certificates: matches!(address, SourceAddress::Tls(_)).then(|| {
+                let certificates = certificates.expect("the configuration asks for them");
+                Arc::clone(certificates)
+            }),
+            auth_timeout: settings.auth_timeout,
+        };
+        let (url, source) = match address {
+            SourceAddress::Tcp(address) => {
+                let (listener, address) = listener(estate, SOURCE_TCP, *address, doorman)?;
+                (format!("tcp://{address}"), Ready::Producers(listener, producer))
+            }
+            SourceAddress::Tls(address) => {
+                let (listener, address) = listener(estate, SOURCE_TLS, *address, doorman)?;
+                (format!("tls://{address}"), Ready::Producers(listener, producer))
+            }
+            SourceAddress::Unix { path, mode } => {
+                let listener = estate
+                    .unix(SOURCE_UNIX, path, *mode)
+                    .and_then(|bound| Listener::new(bound, doorman))
+                    .map_err(|source| bind_error(SOURCE_UNIX, path.display(), source))?;
+                (format!("unix://{}", path.display()), Ready::Producers(listener, producer))
+            }
+            SourceAddress::Stdin => ("stdin://".to_owned(), Ready::Stdin(producer)),
+            SourceAddress::Replay(replay) => {
+                (replay.to_string(), Ready::Replay(replay.clone(), producer))
+            }
+        };
+        urls.push(url);
+        ready.push(source);
+    }
+    Ok((urls, ready))
+}
+
+fn listener(
+    estate: &mut Estate,
+    what: &'static str,
+    address: SocketAddr,
+    doorman: &Doorman,
+) -> Result<(Listener, SocketAddr), StartError> {
+    let bound = estate.tcp(what, address);
+    bound
+        .and_then(|(bound, at)| Ok((Listener::new(bound, doorman)?, at)))
+        .map_err(|source| bind_error(what, address, source))
+}

@@ -1,0 +1,57 @@
+//! Takes connections from a listener, and leaves each to a handshake of its own.
+//!
+//! Not here: who may come in (`admission`). Invariant: what was taken is counted as a
+//! handshake at once.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::RETRY_MS;
+
+use super::certificates::Certificates;
+use super::doorman::Door;
+use super::executor;
+use super::handshake;
+use super::lane;
+use super::net;
+use super::shard_loop::Core;
+use super::wire::Wire;
+
+/// Where connections come in.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The listener's.
+    pub door: Door,
+    /// What clients see first where they begin with TLS.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+/// Takes connections until a successor has the listener. While the server drains or stops they are
+/// refused with 503.
+pub(super) async fn run(core: Rc<Core>, entrance: Entrance) {
+    loop {
+        core.admission.pace().await;
+        let Some(taken) = entrance.door.accept().await else { return };
+        match taken {
+            Ok((socket, peer)) => {
+                core.begin_handshake();
+                let stream = net::stream(socket);
+                let tls = entrance.certificates.as_deref();
+                let wire = || Wire::accepted(stream, core.socket_settings, tls);
+                let Some(wire) = lane::step(&core, wire).await else {
+                    core.end_handshake();
+                    continue;
+                };
+                let task = handshake::serve(Rc::clone(&core), wire, peer);
+                executor::spawn_into(core.handshakes, task);
+                executor::yield_if_needed().await;
+            }
+            Err(error) => {
+                // Most often descriptors ran out: the kernel keeps the rest in its backlog.
+                tracing::warn!(shard = core.number, %error, "accept failed; raise `ulimit -n`?");
+                executor::sleep(Duration::from_millis(RETRY_MS)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The stage that a server is in, as all of its threads see it: serving, draining, stopping.
+//!
+//! Not here: what follows from a stage; each thread looks at its next tick. Invariant: stages only
+//! go forward, and the end of a drain only moves closer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::clock;
+
+/// No drain yet.
+const NEVER: u64 = u64::MAX;
+
+/// The stage that a server is in.
+#[derive(Debug)]
+pub struct Life {
+    /// When the drain ends, nanoseconds of the monotonic clock.
+    drain_end_ns: AtomicU64,
+    is_handed_over: AtomicBool,
+    is_stopping: AtomicBool,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self {
+            drain_end_ns: AtomicU64::new(NEVER),
+            is_handed_over: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Life {
+    /// Begins a drain that ends in `window`, or moves the end of the one under way closer.
+    pub fn drain(&self, window: Duration) {
+        let now_ns = clock::now().monotonic_ns;
+        let end_ns = now_ns.saturating_add(clock::nanoseconds(window)).min(NEVER - 1);
+        self.drain_end_ns.fetch_min(end_ns, Ordering::Relaxed);
+    }
+
+    /// When the drain under way ends, nanoseconds of the monotonic clock.
+    #[must_use]
+    pub fn drain_end_ns(&self) -> Option<u64> {
+        let end_ns = self.drain_end_ns.load(Ordering::Relaxed);
+        (end_ns != NEVER).then_some(end_ns)
+    }
+
+    /// A successor has the listeners: nobody is accepted any more, and nobody is refused.
+    pub fn hand_over(&self) {
+        self.is_handed_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a successor has the listeners.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.is_handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Ends everything in order.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server stops.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether newcomers are welcome here: neither a drain nor a stop is under way.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.drain_end_ns().is_none() && !self.is_stopping()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_drain_only_moves_closer() {
+        let life = Life::default();
+        assert!(life.is_ready() && life.drain_end_ns().is_none());
+        life.drain(Duration::from_secs(60));
+        let end_ns = life.drain_end_ns().unwrap();
+        life.drain(Duration::MAX);
+        assert_eq!(life.drain_end_ns(), Some(end_ns));
+        life.drain(Duration::ZERO);
+        assert!(life.drain_end_ns().unwrap() < end_ns && !life.is_ready());
+        assert!(!life.is_stopping() && !life.is_handed_over());
+    }
+}
