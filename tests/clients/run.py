@@ -27,7 +27,7 @@ def main():
     chosen = unittest.TestSuite()
     left_out = 0
     for test in flat(unittest.defaultTestLoader.discover(support.HERE)):
-        browser = type(test).__name__ == "Browser"
+        browser = "Browser" in type(test).__name__
         if arguments.name and not set(arguments.name) & set(test.id().split(".")):
             continue
         if browser and arguments.no_browser:

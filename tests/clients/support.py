@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -48,11 +49,14 @@ class Program:
             self.greeting.append(line)
         self.listen = re.search(r" listen=(\S+)", line)[1]
         self.url = f"ws://{self.listen}/v1"
+        if secure := re.search(r" tls=(\S+)", line):
+            self.secure = secure[1]
+            self.secure_url = f"wss://{self.secure}/v1"
         self.source = re.search(r" source=\S+?([^/ ]*) ", line)[1]
 
     def stop(self):
-        """Asks it to stop as an operator does, and gives its exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        """Asks it to stop at once, as Ctrl-C does, and gives its exit code."""
+        self.process.send_signal(signal.SIGINT)
         return self.process.wait(TIMEOUT_S)
 
     def __enter__(self):
@@ -63,9 +67,17 @@ class Program:
         self.process.wait()
 
 
-def serve():
+def serve(*flags):
     """A server with a TCP source, all ports picked by the kernel."""
-    return Program("serve", "--listen", "127.0.0.1:0", "--source", "tcp://127.0.0.1:0")
+    return Program("serve", "--listen", "127.0.0.1:0", "--source", "tcp://127.0.0.1:0", *flags)
+
+
+def eventually(done):
+    """Asks until the answer is yes, for a bounded time."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not done():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
 
 
 class Lines:
@@ -139,7 +151,7 @@ class ClientProgram:
 class CurlClient(ClientProgram):
     """`curl` that upgrades and subscribes: the frame is the body, with no length announced."""
 
-    def __init__(self, url, patterns):
+    def __init__(self, url, patterns, *more):
         params = {"channels": patterns, "policy": "all"}
         request = {"method": "subscribe", "params": params, "req_id": 1}
         body = frames.masked(frames.PING, b"?") + frames.masked(
@@ -159,7 +171,8 @@ class CurlClient(ClientProgram):
             "Expect:",
         ]
         options = [option for header in headers for option in ("-H", header)]
-        url = url.replace("ws://", "http://")
+        url = re.sub("^ws", "http", url)
+        options += more
         data = ["-X", "GET", "--data-binary", f"@{self.body.name}"]
         super().__init__([tool("curl"), "-sS", "-i", "-N", "--http1.1", *options, *data, url])
 
@@ -204,7 +217,7 @@ class BrowserClient(ClientProgram):
         "--no-default-browser-check",
     ]
 
-    def __init__(self, url, patterns):
+    def __init__(self, url, patterns, *more):
         client = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -233,7 +246,7 @@ class BrowserClient(ClientProgram):
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         program = tool("chromium", "chromium-browser", "google-chrome")
         profile = f"--user-data-dir={self.folder.name}"
-        super().__init__([program, *self.OPTIONS, profile, page], {"HOME": self.folder.name})
+        super().__init__([program, *self.OPTIONS, *more, profile, page], {"HOME": self.folder.name})
 
     def read(self):
         """The lines come with the page's requests; what Chromium prints is not needed."""
@@ -246,14 +259,14 @@ class BrowserClient(ClientProgram):
         self.folder.cleanup()
 
 
-def python_client(file):
-    return lambda url, patterns: ClientProgram([sys.executable, HERE / file, url, *patterns])
+def python_client(file, environment=None):
+    command = [sys.executable, HERE / file]
+    return lambda url, patterns: ClientProgram([*command, url, *patterns], environment)
 
 
-def node_client(file, *options):
-    return lambda url, patterns: ClientProgram(
-        [tool("node"), *options, HERE / file, url, *patterns]
-    )
+def node_client(file, *options, environment=None):
+    command = [tool("node"), *options, HERE / file]
+    return lambda url, patterns: ClientProgram([*command, url, *patterns], environment)
 
 
 def node_options():

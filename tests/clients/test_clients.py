@@ -16,9 +16,9 @@ class Subscriber:
     def test_it_gets_every_event_unchanged_and_in_order_and_sees_the_server_leave(self):
         published = events.published()
         half = len(published) // 2
-        with support.serve() as server:
+        with self.serve() as server:
             self.publish(server, published[:10])
-            with type(self).connect(server.url, events.PATTERNS) as client:
+            with type(self).connect(self.url(server), events.PATTERNS) as client:
                 boundary = self.subscribed(client)
                 self.publish(server, published[10:half])
                 self.publish(server, published[half:])
@@ -27,8 +27,14 @@ class Subscriber:
                     events.check(self.line(client), event)
                     received += 1
                 self.assertGreaterEqual(received, 1_000)
-                self.assertEqual(server.stop(), 0, "the exit code after SIGTERM")
+                self.assertEqual(server.stop(), 0, "the exit code after Ctrl-C")
                 self.assertEqual(self.line(client), "closed 1001")
+
+    def serve(self):
+        return support.serve()
+
+    def url(self, server):
+        return server.url
 
     def publish(self, server, published):
         replies = support.publish(server.source, [event.line() for event in published])

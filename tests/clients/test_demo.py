@@ -53,7 +53,7 @@ class Pasted(unittest.TestCase):
 
     def prints_channels(self, command):
         with self.shell(command) as client:
-            lines = [client.next() for _ in range(20)]
+            lines = [client.next() for _ in range(60)]
         self.assertTrue(any("trade." in line for line in lines), lines)
 
     def cut(self, start, end):
