@@ -119,6 +119,57 @@ pub const RETAINED_BYTES_MIN: usize = 1 << 20;
 /// lost to whoever lags that far.
 pub const RETAINED_BOOK_BYTES_MAX: usize = 8 << 20;
 
+/// Stages that a connection may wait for: a snapshot or replay for each request of a client that
+/// asks for its set in parts while it lags, and the change of the set itself.
+pub const RECOVERIES_MAX: usize = 64;
+
+/// Replays among them, each of which keeps the set that it was asked for: a request for each of
+/// [`CLASSES_MAX`] terms.
+pub const REPLAYS_MAX: usize = 16;
+
+/// Entries of a channel's state that are hashed for the price of one message: about a quarter of a
+/// millisecond.
+pub const VERIFY_ENTRIES: usize = 512;
+
+/// Bytes of a journal's segments (default): some times the frame log of a shard, so that whatever
+/// a log holds is there again after a restart.
+pub const JOURNAL_BYTES: usize = 256 << 20;
+
+/// Smallest size of a journal's segments that may be asked for, bytes: four segments of some full
+/// batches each.
+pub const JOURNAL_BYTES_MIN: usize = 1 << 20;
+
+/// Largest size of a journal's segments that may be asked for, bytes: all of it is read at a start.
+pub const JOURNAL_BYTES_MAX: usize = 1 << 40;
+
+/// Bytes of one segment, for which room is reserved at once; a quarter of the journal if that is
+/// less. A merge reads one, and a full disk is noticed that much ahead.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Bytes of a record's body: the largest batch with every channel and key new in it. What says to
+/// be longer is damaged.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// Numbers in one record of a checkpoint's tables: half a MiB.
+pub const JOURNAL_TABLE_ENTRIES: usize = 65_536;
+
+/// Bytes that are read from or written to a checkpoint at once.
+pub const JOURNAL_READ_BYTES: usize = 256 << 10;
+
+/// Milliseconds between two times that a journal is made durable (default): what a power loss
+/// costs.
+pub const JOURNAL_SYNC_MS: u64 = 1_000;
+
+/// Milliseconds between two looks whether segments are to be merged.
+pub const JOURNAL_LOOK_MS: u64 = 1_000;
+
+/// Milliseconds before a journal that could not be written is tried again, and complained of.
+pub const JOURNAL_RETRY_MS: u64 = 60_000;
+
+/// Milliseconds between two looks whether every shard has taken in what a journal holds, and
+/// whether a shard may accept.
+pub const RESTORE_LOOK_MS: u64 = 5;
+
 /// Messages from one client in a second (default), once [`COMMAND_BURST`] is used up.
 pub const COMMAND_RATE: u32 = 20;
 
@@ -455,6 +506,17 @@ pub const SILENCE_HEARTBEATS: u64 = 3;
 /// Milliseconds between two looks for a new token in its file, once the one shown is to expire.
 pub const TOKEN_LOOK_MS: u64 = 1_000;
 
+/// Milliseconds before `verify` asks again for a channel that has moved on meanwhile.
+pub const VERIFY_MS: u64 = 1_000;
+
+/// Bytes of lines in one gzip member of a recording at most: a member is complete by itself, and
+/// smaller ones pack worse.
+pub const RECORD_MEMBER_BYTES: usize = 1 << 20;
+
+/// Milliseconds that a line waits for its member to be written at most: what a recording lacks that
+/// was cut off.
+pub const RECORD_MEMBER_MS: u64 = 1_000;
+
 /// Milliseconds that `publish` waits at the end for replies to its last lines.
 pub const REPLIES_MS: u64 = 10_000;
 
@@ -515,3 +577,14 @@ const _: () = assert!(
     TLS_SCRATCH_BYTES >= 2 * TLS_SEND_BYTES_MAX + TLS_PARTIAL_BYTES_MAX,
     "one send fits, behind what an earlier one left"
 );
+const _: () = assert!(
+    // An event has 45 bytes beside its data, a new channel or key 6 and its name.
+    BATCH_EVENTS_MAX * (45 + 6 + CHANNEL_BYTES_MAX + 6 + KEY_BYTES_MAX)
+        + BATCH_BYTES_MAX
+        + LINE_BYTES_MAX
+        + 16
+        <= JOURNAL_RECORD_BYTES_MAX,
+    "every batch is a record"
+);
+const _: () = assert!(8 * JOURNAL_TABLE_ENTRIES + 16 <= JOURNAL_RECORD_BYTES_MAX);
+const _: () = assert!(CHANNEL_BYTES_MAX <= 255 && KEY_BYTES_MAX <= 255, "lengths of one byte");

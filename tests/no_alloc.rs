@@ -109,7 +109,9 @@ impl World {
     /// Opens a connection that subscribes to `pattern`, and takes it to where it is in sync.
     fn open(&mut self, pattern: &str) -> ConnectionId {
         let id = self.shard.handle_open(self.gate.admit(None, 0).unwrap(), NOW);
-        let command = format!(r#"{{"method":"subscribe","params":{{"channels":"{pattern}"}}}}"#);
+        let command = format!(
+            r#"{{"method":"subscribe","params":{{"channels":"{pattern}","snapshot":false}}}}"#
+        );
         let mut bytes = Vec::new();
         write_masked(&mut bytes, Opcode::Text, command.as_bytes(), [1, 2, 3, 4]);
         self.shard.handle_bytes(id, &mut bytes, NOW);

@@ -12,6 +12,7 @@ use crate::limits::SAMPLES_START;
 use crate::protocol::policy::Policy;
 use crate::protocol::terms::{Interval, Terms};
 
+use super::channel_set::ChannelSet;
 use super::log::Entry;
 use super::slots::Slots;
 
@@ -122,8 +123,7 @@ impl Sampler {
 #[derive(Debug, Default)]
 pub struct Classes {
     list: Vec<Class>,
-    /// Channels that are wanted, one bit each.
-    wanted: Vec<u64>,
+    wanted: ChannelSet,
     /// The pair of most channels.
     usual: ClassPair,
     /// The pairs of the others.
@@ -145,8 +145,13 @@ impl Classes {
     /// Whether events of `channel` are wanted.
     #[must_use]
     pub fn wants(&self, channel: ChannelId) -> bool {
-        let word = self.wanted.get(channel as usize / 64);
-        word.is_some_and(|word| word >> (channel % 64) & 1 == 1)
+        self.wanted.contains(channel)
+    }
+
+    /// The first channel from `channel` on of which events are wanted.
+    #[must_use]
+    pub fn next_wanted(&self, channel: ChannelId) -> Option<ChannelId> {
+        self.wanted.next(channel)
     }
 
     /// The class of an event, if it is wanted.
@@ -173,11 +178,7 @@ impl Classes {
         } else if pair != self.usual {
             self.others.insert(channel, pair);
         }
-        let word = channel as usize / 64;
-        if word >= self.wanted.len() {
-            self.wanted.resize(word + 1, 0);
-        }
-        self.wanted[word] |= 1 << (channel % 64);
+        self.wanted.insert(channel);
         pair
     }
 

@@ -104,6 +104,12 @@ impl Cohort {
         self.holders += 1;
     }
 
+    /// Connections that hold the set.
+    #[must_use]
+    pub const fn holders(&self) -> usize {
+        self.holders
+    }
+
     /// Last `seq` of which in-sync members have everything, when the gather list is empty and the
     /// log ends with `seq_last`.
     #[must_use]

@@ -7,7 +7,8 @@
 //! here: when limits are enforced (`shard::slow`). Invariant: for a class that does not conflate,
 //! `due - taken` is the number of its open entries.
 
-use std::ops::ControlFlow;
+use std::collections::VecDeque;
+use std::ops::{ControlFlow, Range};
 
 use rustc_hash::FxHashSet;
 
@@ -17,8 +18,10 @@ use crate::limits::{GATHER_BYTES_MAX, WALK_ENTRIES_MAX};
 use super::classes::Class;
 use super::cohorts::{Cohort, CohortId};
 use super::log::{Entry, FrameLog};
+use super::recovery::{Pending, Recovery};
 use super::retained::{Piece, Retained};
 use super::slots::Slots;
+use super::snapshot::Walk;
 
 /// Where a connection stands in one class.
 #[derive(Debug, Clone)]
@@ -63,19 +66,42 @@ impl Place {
     }
 }
 
-/// A change of the subscription set that takes effect where the head was when it was asked for.
-#[derive(Debug)]
-pub struct Next {
-    /// The set to come.
-    pub cohort: CohortId,
-    /// Number of the first entry that it holds for.
+/// Where that ends which a connection is sent on its present terms.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Number behind its last entry.
     pub at: u64,
     /// Last `seq` before `at`.
     pub seq: u64,
-    /// Events and bytes of each class of the present set at that point.
+    /// Events and bytes of each class at that point.
     pub due: Vec<(u64, u64)>,
-    /// Places in the set to come.
+}
+
+/// What a connection is to be sent after that.
+#[derive(Debug)]
+pub struct Stage {
+    /// The set to come.
+    pub cohort: CohortId,
+    /// Places in it.
     pub places: Vec<Place>,
+    /// Where it ends; the last one does not.
+    pub end: Option<End>,
+    /// Present when it is no live stage.
+    pub recovery: Option<Box<Recovery>>,
+}
+
+/// Of which books something may have been skipped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Skipped {
+    /// Of none.
+    #[default]
+    Nothing,
+    /// Of those whose class conflates.
+    Conflated,
+    /// Of any, but only of what the client had nothing of yet.
+    Unsent,
+    /// Of any.
+    Anything,
 }
 
 /// What is kept of a connection while it is not in sync.
@@ -85,10 +111,40 @@ pub struct Lag {
     pub places: Vec<Place>,
     /// Its socket has been full since it was last in sync.
     pub behind: bool,
-    /// A pending change of the set.
-    pub next: Option<Next>,
-    /// Channels that were unsubscribed and of which entries before `next` are not sent any more.
+    /// Where the present stage ends; none: it does not.
+    pub end: Option<End>,
+    /// Present when the present stage is a recovery.
+    pub recovery: Option<Box<Recovery>>,
+    /// Changes of the set, and recoveries before them; the last one has no end.
+    pub stages: VecDeque<Stage>,
+    /// Channels that were unsubscribed and of which nothing more of the present stage is sent.
     pub removed: FxHashSet<ChannelId>,
+    /// Of which books the stages before the next live one may have skipped something.
+    pub skipped: Skipped,
+    /// Snapshots that are sent but for what has replaced parts of them.
+    pub pending: Vec<Pending>,
+    /// The client has everything up to this `seq`, which this shard has not come to yet.
+    pub ahead: u64,
+}
+
+impl Lag {
+    /// The walk of the snapshot under way, if one is.
+    #[must_use]
+    pub fn walk(&self) -> Option<&Walk> {
+        self.recovery.as_ref().and_then(|recovery| recovery.walk.as_ref())
+    }
+
+    /// Whether live events wait until the shard has come to where the client is.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.ahead > 0 && self.stages.is_empty()
+    }
+
+    fn move_walk(&mut self, walk: Walk) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.walk = Some(walk);
+        }
+    }
 }
 
 /// An entry that concerns a lagging connection.
@@ -144,15 +200,7 @@ impl View<'_> {
     /// last tick gathered up to `sampled_to`. Nothing before `joined_at` is for it.
     #[must_use]
     pub fn lag(&self, cursor: u64, sampled_to: u64, joined_at: u64) -> Lag {
-        let mut ahead = vec![(0, 0); self.classes().len()];
-        for number in cursor..self.log.head() {
-            let entry = self.log.entry(number);
-            let is_keyed = self.slots.slot(entry.slot).is_keyed;
-            if let Some(class) = self.cohort.classes.of(entry.channel, is_keyed) {
-                ahead[class].0 += 1;
-                ahead[class].1 += u64::from(entry.len);
-            }
-        }
+        let ahead = self.count(cursor..self.log.head(), |_| true);
         let places = self.classes().iter().zip(ahead).map(|(class, (events, bytes))| {
             let from = match &class.sampler {
                 None => cursor,
@@ -171,6 +219,28 @@ impl View<'_> {
         Lag { places: places.collect(), ..Lag::default() }
     }
 
+    /// Events and bytes of each class among the log's entries in `range`, of the channels that
+    /// `concerns`.
+    #[must_use]
+    pub fn count(
+        &self,
+        range: Range<u64>,
+        concerns: impl Fn(ChannelId) -> bool,
+    ) -> Vec<(u64, u64)> {
+        let mut counts = vec![(0, 0); self.classes().len()];
+        for number in range {
+            let entry = self.log.entry(number);
+            let is_keyed = self.slots.slot(entry.slot).is_keyed;
+            if let Some(class) = self.cohort.classes.of(entry.channel, is_keyed)
+                && concerns(entry.channel)
+            {
+                counts[class].0 += 1;
+                counts[class].1 += u64::from(entry.len);
+            }
+        }
+        counts
+    }
+
     fn classes(&self) -> &[Class] {
         self.cohort.classes.list()
     }
@@ -187,14 +257,14 @@ impl View<'_> {
     #[must_use]
     pub fn end(&self, lag: &Lag, class: usize) -> u64 {
         let head = self.log.head();
-        lag.next.as_ref().map_or_else(|| self.classes()[class].due_until(head), |next| next.at)
+        lag.end.as_ref().map_or_else(|| self.classes()[class].due_until(head), |end| end.at)
     }
 
     /// Events and bytes of a class up to [`Self::end`].
     #[must_use]
     pub fn due(&self, lag: &Lag, class: usize) -> (u64, u64) {
-        match &lag.next {
-            Some(next) => next.due.get(class).copied().unwrap_or_default(),
+        match &lag.end {
+            Some(end) => end.due.get(class).copied().unwrap_or_default(),
             None => (self.classes()[class].events, self.classes()[class].bytes),
         }
     }
@@ -210,6 +280,14 @@ impl View<'_> {
     pub fn start(&self, lag: &Lag) -> Option<u64> {
         let lagging = (0..lag.places.len()).filter(|&class| !self.is_done(lag, class));
         lagging.map(|class| lag.places[class].from).min()
+    }
+
+    /// Whether something of the present stage is still to be sent; moves a snapshot up to it.
+    pub fn is_behind(&self, lag: &mut Lag) -> bool {
+        match lag.walk() {
+            None => self.start(lag).is_some() || lag.waits(),
+            Some(_) => self.first(lag).is_some() || lag.walk().is_some_and(|walk| !walk.is_done),
+        }
     }
 
     /// Whether the log has left a place behind that does not conflate and may be of books: what is
@@ -291,6 +369,9 @@ impl View<'_> {
         if !lag.removed.is_empty() && lag.removed.contains(&entry.channel) {
             return None;
         }
+        if lag.recovery.as_ref().is_some_and(|recovery| !recovery.concerns(entry.channel)) {
+            return None;
+        }
         let is_open = !(place.conflating && slot.supersedes(number));
         let book = place.books.binary_search_by_key(&entry.slot, |(slot, _)| *slot);
         let is_skipped = number < place.skipped_to;
@@ -308,6 +389,11 @@ impl View<'_> {
     /// The first entry that is to be sent; the places are moved up to it. Looks at
     /// [`WALK_ENTRIES_MAX`] entries at most, and finds none if there are none among them.
     pub fn first(&self, lag: &mut Lag) -> Option<Item> {
+        if let Some(mut walk) = lag.walk().copied() {
+            let item = self.next_counting(lag, &mut walk);
+            lag.move_walk(walk);
+            return item;
+        }
         let start = self.start(lag)?;
         let mut first = None;
         let end = self.each_of(lag, start, WALK_ENTRIES_MAX, |item| {
@@ -336,7 +422,13 @@ impl View<'_> {
 
     /// Collects what is to be sent next, within the bounds of one send.
     pub fn walk(&self, lag: &Lag, pieces_max: usize, mut each: impl FnMut(Piece)) -> Walked {
+        if let Some(walk) = lag.walk() {
+            return self.collect(lag, *walk, pieces_max, each);
+        }
         let mut walked = Walked { bytes: 0, events: 0, end: 0 };
+        if lag.waits() {
+            return walked;
+        }
         let Some(start) = self.start(lag) else { return walked };
         let (mut last, mut pieces): (Option<Piece>, usize) = (None, 0);
         walked.end = self.each_of(lag, start, WALK_ENTRIES_MAX, |item| {
@@ -370,6 +462,11 @@ impl View<'_> {
     /// Moves the places over `bytes` of open frames that the socket took, and up to entry `end`,
     /// before which nothing else is open.
     pub fn advance(&self, lag: &mut Lag, bytes: usize, end: u64) -> Taken {
+        if let Some(mut walk) = lag.walk().copied() {
+            let taken = self.take(lag, &mut walk, bytes);
+            lag.move_walk(walk);
+            return taken;
+        }
         let mut taken = Taken { events: 0, rest: None };
         let start = self.start(lag).unwrap_or(u64::MAX);
         let (mut left, mut reached) = (bytes, 0);
@@ -398,7 +495,28 @@ impl View<'_> {
         taken
     }
 
-    fn frame(&self, item: &Item) -> &[u8] {
+    /// Sends nothing more of `channels` in the present stage; returns for each class how many open
+    /// events that were.
+    pub fn remove(&self, lag: &mut Lag, mut channels: FxHashSet<ChannelId>) -> Vec<u64> {
+        channels.retain(|channel| !lag.removed.contains(channel));
+        let mut lost = vec![(0, 0); lag.places.len()];
+        if let Some(start) = self.start(lag).filter(|_| !channels.is_empty()) {
+            self.each(lag, start, |item| {
+                if channels.contains(&item.entry.channel) {
+                    lost[item.class].0 += 1;
+                    lost[item.class].1 += u64::from(item.entry.len);
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        for (place, (events, bytes)) in lag.places.iter_mut().zip(&lost) {
+            place.take(*events, *bytes);
+        }
+        lag.removed.extend(channels);
+        lost.into_iter().map(|(events, _)| events).collect()
+    }
+
+    pub(super) fn frame(&self, item: &Item) -> &[u8] {
         match Piece::of(item.number, &item.entry, self.log) {
             Piece::Log(run) => self.log.bytes(run),
             Piece::Kept { number, .. } => self.retained.frame(number),

@@ -6,6 +6,8 @@
 //! Invariant: `tail <= head`, every entry in `tail..head` has its bytes, and the memory in use
 //! never changes after [`FrameLog::new`].
 
+use std::ops::Range;
+
 use crate::handoff::batch::{ChannelId, SlotId};
 use crate::limits::LOG_BYTES_PER_ENTRY;
 
@@ -154,6 +156,22 @@ impl FrameLog {
     #[must_use]
     pub fn seq_before(&self, cursor: u64) -> u64 {
         if cursor >= self.head { self.seq_last } else { self.entry(cursor).seq - 1 }
+    }
+
+    /// The first entry of `range`, which is in the log, with a `seq` above this one; the end of the
+    /// range if there is none.
+    #[must_use]
+    pub fn first_after(&self, seq: u64, range: Range<u64>) -> u64 {
+        let Range { start: mut low, end: mut high } = range;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.entry(middle).seq <= seq {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     /// The bytes of a run whose entries are all in the log.

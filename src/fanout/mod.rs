@@ -3,6 +3,7 @@
 //! Pure: values in, values out, time as an argument. Nothing here names a socket, an executor or a
 //! clock; the shell drives a [`shard::Shard`], and so does the simulation in `tests/simulation`.
 
+pub mod channel_set;
 pub mod channels;
 pub mod classes;
 pub mod cohorts;
@@ -10,10 +11,13 @@ pub mod connection;
 pub mod gather;
 pub mod lag;
 pub mod log;
+pub mod recovery;
 pub mod retained;
 pub mod sequencer;
 pub mod shard;
 pub mod slots;
+pub mod snapshot;
+pub mod state;
 
 /// The time of one turn, read once by the shell and handed down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

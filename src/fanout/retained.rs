@@ -84,9 +84,11 @@ impl Retained {
         let fits = self.bytes + frame.len() <= self.bytes_max
             && slot.kept_bytes + frame.len() <= RETAINED_BOOK_BYTES_MAX.max(frame.len());
         // One missing delta makes the rest of a book useless.
-        if !fits || slot.forgotten.is_some() {
+        if !fits || !slot.is_whole() {
             self.release(entry.slot, slots);
-            slots.slot_mut(entry.slot).forgotten = Some(number);
+            let slot = slots.slot_mut(entry.slot);
+            slot.forgotten = Some(number);
+            slot.deltas = Vec::new();
             self.kept.insert(number, Kept { entry: *entry, frame: None });
             return;
         }

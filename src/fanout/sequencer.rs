@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::handoff::batch::{Batch, ChannelId, NewSlot, Sequenced, SlotId};
+use crate::journal::Tables;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::protocol::event::Event;
 
@@ -69,6 +70,22 @@ impl Sequencer {
             keys_max,
             batch: Batch::default(),
         }
+    }
+
+    /// A sequencer that goes on after what a journal holds. More channels and keys than there may
+    /// be are kept; then there is no room for new ones.
+    #[must_use]
+    pub fn restore(tables: &Tables, channels_max: usize, keys_max: usize) -> Self {
+        let mut sequencer = Self::new(channels_max, keys_max);
+        sequencer.seq_last = tables.seq_last;
+        for channel in &tables.channels {
+            let id = sequencer.register_channel(Arc::clone(&channel.name));
+            sequencer.channels[id as usize].seq_last = channel.seq_last;
+        }
+        for slot in &tables.slots {
+            sequencer.register_slot(slot.named.channel, slot.named.key.clone());
+        }
+        sequencer
     }
 
     /// Appends an event to the batch under construction and returns its `seq`.
@@ -136,26 +153,34 @@ impl Sequencer {
 
     fn add_channel(&mut self, name: &str) -> ChannelId {
         let name: Arc<str> = name.into();
+        self.batch.channels.push(Arc::clone(&name));
+        self.register_channel(name)
+    }
+
+    fn register_channel(&mut self, name: Arc<str>) -> ChannelId {
         let id = ChannelId::try_from(self.channels.len()).expect("channels_max fits 32 bits");
-        self.ids.insert(Arc::clone(&name), id);
+        self.ids.insert(name, id);
         self.channels.push(Channel::default());
-        self.batch.channels.push(name);
         id
     }
 
     fn add_slot(&mut self, channel: ChannelId, key: Option<&str>) -> SlotId {
+        let key: Option<Arc<str>> = key.map(Arc::from);
+        self.batch.slots.push(NewSlot { channel, key: key.clone() });
+        self.register_slot(channel, key)
+    }
+
+    fn register_slot(&mut self, channel: ChannelId, key: Option<Arc<str>>) -> SlotId {
         let id = SlotId::try_from(self.slot_count).expect("channels_max and keys_max are 24 bits");
         self.slot_count += 1;
-        let key: Option<Arc<str>> = key.map(Arc::from);
         let state = &mut self.channels[channel as usize];
-        match &key {
+        match key {
             None => state.slot_keyless = Some(id),
             Some(key) => {
                 self.key_count += 1;
-                state.slots.insert(Arc::clone(key), id);
+                state.slots.insert(key, id);
             }
         }
-        self.batch.slots.push(NewSlot { channel, key });
         id
     }
 }
@@ -216,5 +241,29 @@ mod tests {
         assert_eq!(sequencer.handle_event(&event("a", Some("y"), "0"), 0), Err(full));
         assert_eq!(sequencer.handle_event(&event("a", Some("x"), "0"), 0), Ok(2));
         assert_eq!(sequencer.next_batch().unwrap().channels.len(), 1);
+    }
+
+    #[test]
+    fn a_restored_sequencer_goes_on_as_if_it_had_never_ended() {
+        let names = [("a", Some("x")), ("b", None), ("a", None), ("a", Some("y")), ("c", None)];
+        for count in 0..=names.len() {
+            let (before, after) = names.split_at(count);
+            let mut whole = Sequencer::new(8, 3);
+            for (channel, key) in before {
+                whole.handle_event(&event(channel, *key, "0"), 0).unwrap();
+            }
+            let mut tables = Tables::default();
+            if let Some(batch) = whole.next_batch() {
+                tables.handle_batch(&batch).unwrap();
+            }
+            let mut restored = Sequencer::restore(&tables, 8, 3);
+            for (channel, key) in after.iter().chain(before) {
+                let event = event(channel, *key, "1");
+                assert_eq!(restored.handle_event(&event, 1), whole.handle_event(&event, 1));
+            }
+            let refused = event("d", Some("z"), "0");
+            assert_eq!(restored.handle_event(&refused, 1), whole.handle_event(&refused, 1));
+            assert_eq!(restored.next_batch(), whole.next_batch());
+        }
     }
 }

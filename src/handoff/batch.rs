@@ -1,9 +1,9 @@
 //! A batch of sequenced events: written once by the sequencer, then shared read-only by every core.
 //!
 //! One allocation for the records and one for their bytes, whatever the number of cores, clients or
-//! events. Not here: frames; each core encodes its own. Invariant: `events` are in strictly
-//! increasing `seq` order, and every channel and slot id they use was announced in this batch or an
-//! earlier one.
+//! events. Not here: frames, each core encodes its own; and batches on disk (`journal`). Invariant:
+//! `events` are in strictly increasing `seq` order, and every channel and slot id they use was
+//! announced in this batch or an earlier one.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,6 +58,12 @@ pub struct Batch {
     pub events: Vec<Sequenced>,
     /// The producers' bytes of all events.
     pub bytes: Vec<u8>,
+    /// Events are missing between these: a log is whole only after them. True of what a journal has
+    /// kept of the time before its segments.
+    pub is_sparse: bool,
+    /// Slots that are books of which the beginning is lost: their updates mean nothing before their
+    /// next snapshot.
+    pub books_broken: Vec<SlotId>,
 }
 
 impl Batch {

@@ -12,6 +12,7 @@ use simd_json::borrowed::{Object, Value};
 use simd_json::prelude::*;
 
 use super::policy::Policy;
+use super::refusal::{ErrorCode, Refusal};
 use super::terms::{Interval, Wish};
 use crate::limits::{
     AGE_LIMIT_MS_MAX, AGE_LIMIT_MS_MIN, CREDENTIAL_BYTES_MAX, ECHO_BYTES_MAX, LAG_BYTES_LIMIT_MIN,
@@ -45,6 +46,8 @@ pub enum Command {
         channels: Vec<String>,
         /// The terms asked for, for all of them.
         wish: Wish,
+        /// Where they begin.
+        start: Start,
     },
     /// Takes patterns out of the set.
     Unsubscribe {
@@ -55,11 +58,39 @@ pub enum Command {
     List,
     /// Asks for a sign of life and the server's time.
     Ping,
+    /// Asks for the hash of a channel's state.
+    Verify {
+        /// The channel as it was written, not checked yet.
+        channel: String,
+    },
     /// Shows a credential, or a newer one.
     Auth {
         /// A key or a token, as it was written.
         token: Secret,
     },
+}
+
+/// What comes of new subscriptions before the first live event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The values that still count.
+    pub snapshot: bool,
+    /// In place of them, what came after this place.
+    pub resume: Option<Resume>,
+}
+
+impl Start {
+    /// The next event.
+    pub const LIVE: Self = Self { snapshot: false, resume: None };
+}
+
+/// The place up to which a client has everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The life of the total order that `seq` belongs to.
+    pub epoch: Box<str>,
+    /// The last event that the client has, or knows that it lacks none before.
+    pub seq: u64,
 }
 
 /// A text that no `Debug` output shows.
@@ -81,6 +112,7 @@ impl Command {
             Self::Unsubscribe { .. } => "unsubscribe",
             Self::List => "list",
             Self::Ping => "ping",
+            Self::Verify { .. } => "verify",
             Self::Auth { .. } => "auth",
         }
     }
@@ -96,148 +128,8 @@ impl Command {
     pub fn channels(&self) -> &[String] {
         match self {
             Self::Subscribe { channels, .. } | Self::Unsubscribe { channels } => channels,
-            Self::List | Self::Ping | Self::Auth { .. } => &[],
+            Self::List | Self::Ping | Self::Verify { .. } | Self::Auth { .. } => &[],
         }
-    }
-}
-
-/// Every code of an `error` in a reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorCode {
-    /// The message is not JSON.
-    JsonMalformed,
-    /// The message is a binary one.
-    MessageNotText,
-    /// The message is JSON, but not a request.
-    RequestInvalid,
-    /// `req_id` is neither an integer nor a short text.
-    ReqIdInvalid,
-    /// There is no `method`.
-    MethodMissing,
-    /// There is no such method.
-    MethodUnknown,
-    /// The method needs `params`, or a field of them, that is not there.
-    ParamMissing,
-    /// A parameter has the wrong type or a value that is not allowed.
-    ParamInvalid,
-    /// There is no such parameter.
-    ParamUnknown,
-    /// A parameter of the protocol that this server does not carry out.
-    ParamUnsupported,
-    /// `channels` is empty.
-    ChannelsEmpty,
-    /// `channels` names more than a subscription set may hold.
-    ChannelsTooMany,
-    /// A channel name or pattern is not valid.
-    ChannelInvalid,
-    /// The subscription set does not hold this pattern.
-    NotSubscribed,
-    /// The subscription set is full.
-    TooManySubscriptions,
-    /// The subscription set would need more than [`crate::limits::CLASSES_MAX`] combinations of
-    /// policy, limits and sampling.
-    TooManyPolicies,
-    /// The connection has yet to show a credential.
-    AuthRequired,
-    /// The credential is not good.
-    AuthFailed,
-    /// The credential does not allow this.
-    Forbidden,
-    /// More requests than the server takes from one connection in that time.
-    RateLimited,
-}
-
-impl ErrorCode {
-    /// The code on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::JsonMalformed => "json_malformed",
-            Self::MessageNotText => "message_not_text",
-            Self::RequestInvalid => "request_invalid",
-            Self::ReqIdInvalid => "req_id_invalid",
-            Self::MethodMissing => "method_missing",
-            Self::MethodUnknown => "method_unknown",
-            Self::ParamMissing => "param_missing",
-            Self::ParamInvalid => "param_invalid",
-            Self::ParamUnknown => "param_unknown",
-            Self::ParamUnsupported => "param_unsupported",
-            Self::ChannelsEmpty => "channels_empty",
-            Self::ChannelsTooMany => "channels_too_many",
-            Self::ChannelInvalid => "channel_invalid",
-            Self::NotSubscribed => "not_subscribed",
-            Self::TooManySubscriptions => "too_many_subscriptions",
-            Self::TooManyPolicies => "too_many_policies",
-            Self::AuthRequired => "auth_required",
-            Self::AuthFailed => "auth_failed",
-            Self::Forbidden => "forbidden",
-            Self::RateLimited => "rate_limited",
-        }
-    }
-
-    /// Whether the same request may succeed later.
-    #[must_use]
-    pub const fn retryable(self) -> bool {
-        matches!(self, Self::TooManySubscriptions | Self::TooManyPolicies | Self::RateLimited)
-    }
-}
-
-/// Why a request is refused as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", code.as_str())]
-pub struct Refusal {
-    /// The request's `method`, cut to [`ECHO_BYTES_MAX`] bytes.
-    pub method: Option<String>,
-    /// The request's `req_id`.
-    pub req_id: Option<ReqId>,
-    /// What kind of mistake.
-    pub code: ErrorCode,
-    /// What was wrong, where, and what is allowed.
-    pub message: String,
-}
-
-impl Refusal {
-    /// The answer to a binary message.
-    #[must_use]
-    pub fn message_not_text() -> Self {
-        let message = "send requests as text messages, not as binary ones".into();
-        Self::new(ErrorCode::MessageNotText, message)
-    }
-
-    /// The answer to one message too many of a connection that may send `rate` a second, or `burst`
-    /// at once; it may try again in `retry_after_ms` milliseconds.
-    #[must_use]
-    pub fn rate_limited(rate: u32, burst: u32, retry_after_ms: u64) -> Self {
-        let message = format!(
-            "too many messages: a connection may send {burst} at once and {rate} a second after \
-             that, and many channels in one request count as more; try again in \
-             {retry_after_ms} ms"
-        );
-        Self::new(ErrorCode::RateLimited, message)
-    }
-
-    /// The answer to a request of somebody who has yet to show a credential.
-    #[must_use]
-    pub fn auth_required() -> Self {
-        let message = "send {\"method\":\"auth\",\"params\":{\"token\":\"…\"}} first".into();
-        Self::new(ErrorCode::AuthRequired, message)
-    }
-
-    /// The answer to a credential that is not good, for this reason.
-    #[must_use]
-    pub fn auth_failed(reason: String) -> Self {
-        Self::new(ErrorCode::AuthFailed, reason)
-    }
-
-    /// The same as the answer to `request`, with its names.
-    #[must_use]
-    pub fn answering(self, request: &Request) -> Self {
-        let method = Some(request.command.method().to_owned());
-        Self { method, req_id: request.req_id.clone(), ..self }
-    }
-
-    const fn new(code: ErrorCode, message: String) -> Self {
-        Self { method: None, req_id: None, code, message }
     }
 }
 
@@ -299,13 +191,13 @@ fn command(object: &Object<'_>) -> Result<Command, Fault> {
     let method = match object.get("method") {
         None => {
             let message = "field 'method' is missing; the methods are subscribe, unsubscribe, \
-                           list, ping, auth";
+                           list, ping, verify, auth";
             return Err(Fault(ErrorCode::MethodMissing, message.into()));
         }
         Some(Value::String(method)) => method,
         Some(other) => return Err(wrong_type("method", "a string", other)),
     };
-    only_fields(object, "a request", &["method", "params", "req_id", "id"], &[])?;
+    only_fields(object, "a request", &["method", "params", "req_id", "id"])?;
     let params = match present(object, "params") {
         None => &Object::default(),
         Some(Value::Object(params)) => &**params,
@@ -314,18 +206,23 @@ fn command(object: &Object<'_>) -> Result<Command, Fault> {
     match method.as_ref() {
         "subscribe" => subscribe(params),
         "unsubscribe" => {
-            only_fields(params, "unsubscribe", &["channels"], &[])?;
+            only_fields(params, "unsubscribe", &["channels"])?;
             Ok(Command::Unsubscribe { channels: channels(params)? })
         }
-        "list" => only_fields(params, "list", &[], &[]).map(|()| Command::List),
+        "list" => only_fields(params, "list", &[]).map(|()| Command::List),
         "auth" => {
-            only_fields(params, "auth", &["token"], &[])?;
+            only_fields(params, "auth", &["token"])?;
             Ok(Command::Auth { token: token(params)? })
         }
-        "ping" => only_fields(params, "ping", &[], &[]).map(|()| Command::Ping),
+        "verify" => {
+            only_fields(params, "verify", &["channel"])?;
+            Ok(Command::Verify { channel: channel(params)? })
+        }
+        "ping" => only_fields(params, "ping", &[]).map(|()| Command::Ping),
         unknown => {
             let message = format!(
-                "there is no method '{}'; the methods are subscribe, unsubscribe, list, ping, auth",
+                "there is no method '{}'; the methods are subscribe, unsubscribe, list, ping, \
+                 verify, auth",
                 cut(unknown)
             );
             Err(Fault(ErrorCode::MethodUnknown, message))
@@ -355,25 +252,50 @@ fn token(params: &Object<'_>) -> Result<Secret, Fault> {
 }
 
 fn subscribe(params: &Object<'_>) -> Result<Command, Fault> {
-    const KNOWN: [&str; 6] =
-        ["channels", "policy", "max_age_ms", "max_lag_bytes", "interval_ms", "snapshot"];
-    const LATER: [&str; 1] = ["resume"];
-    only_fields(params, "subscribe", &KNOWN, &LATER)?;
-    for name in LATER {
-        if present(params, name).is_some() {
-            return Err(unsupported(name));
+    const KNOWN: [&str; 7] =
+        ["channels", "policy", "max_age_ms", "max_lag_bytes", "interval_ms", "snapshot", "resume"];
+    only_fields(params, "subscribe", &KNOWN)?;
+    let snapshot = match present(params, "snapshot") {
+        None => true,
+        Some(value) => value.as_bool().ok_or_else(|| wrong_type("snapshot", "a boolean", value))?,
+    };
+    let start = Start { snapshot, resume: resume(params)? };
+    Ok(Command::Subscribe { channels: channels(params)?, wish: wish(params)?, start })
+}
+
+/// `resume`: the `epoch` of a welcome and a `seq` of it.
+fn resume(params: &Object<'_>) -> Result<Option<Resume>, Fault> {
+    let value = match present(params, "resume") {
+        None => return Ok(None),
+        Some(Value::Object(value)) => &**value,
+        Some(other) => {
+            return Err(wrong_type(
+                "resume",
+                "an object such as {\"epoch\":\"…\",\"seq\":7}",
+                other,
+            ));
         }
+    };
+    only_fields(value, "resume", &["epoch", "seq"])?;
+    let epoch = match present(value, "epoch") {
+        Some(Value::String(epoch)) => (&**epoch).into(),
+        Some(other) => return Err(wrong_type("resume.epoch", "a string", other)),
+        None => return Err(missing("resume.epoch", "the `epoch` of the welcome message")),
+    };
+    match present(value, "seq").map(|seq| seq.as_u64().ok_or(seq)) {
+        Some(Ok(seq)) => Ok(Some(Resume { epoch, seq })),
+        Some(Err(other)) => Err(wrong_type("resume.seq", "a whole number, 0 or more", other)),
+        None => Err(missing("resume.seq", "the `seq` up to which you have everything")),
     }
-    match present(params, "snapshot") {
-        None => {}
-        Some(value) => match value.as_bool() {
-            Some(false) => {}
-            Some(true) => return Err(unsupported("snapshot")),
-            None => return Err(wrong_type("snapshot", "a boolean", value)),
-        },
+}
+
+/// `channel`: one name.
+fn channel(params: &Object<'_>) -> Result<String, Fault> {
+    match present(params, "channel") {
+        Some(Value::String(name)) => Ok(name.to_string()),
+        Some(other) => Err(wrong_type("channel", "a string", other)),
+        None => Err(missing("channel", "the name of one channel, not a pattern")),
     }
-    let wish = wish(params)?;
-    Ok(Command::Subscribe { channels: channels(params)?, wish })
 }
 
 /// `policy`, `max_age_ms`, `max_lag_bytes` and `interval_ms`, each of which may be left out.
@@ -483,14 +405,9 @@ fn present<'a, 'value>(object: &'a Object<'value>, name: &str) -> Option<&'a Val
     object.get(name).filter(|value| !value.is_null())
 }
 
-/// Refuses fields that are neither `known` nor for `later`; only the known ones are proposed.
-fn only_fields(
-    object: &Object<'_>,
-    owner: &str,
-    known: &[&str],
-    later: &[&str],
-) -> Result<(), Fault> {
-    match object.keys().find(|name| !known.iter().chain(later).any(|other| *other == &***name)) {
+/// Refuses fields that are not `known`.
+fn only_fields(object: &Object<'_>, owner: &str, known: &[&str]) -> Result<(), Fault> {
+    match object.keys().find(|name| !known.contains(&&***name)) {
         None => Ok(()),
         Some(name) => {
             let allowed = if known.is_empty() { "no fields".into() } else { known.join(", ") };
@@ -500,9 +417,8 @@ fn only_fields(
     }
 }
 
-fn unsupported(name: &str) -> Fault {
-    let message = format!("parameter '{name}' is not supported by this server yet; leave it out");
-    Fault(ErrorCode::ParamUnsupported, message)
+fn missing(name: &str, what: &str) -> Fault {
+    Fault(ErrorCode::ParamMissing, format!("parameter '{name}' is missing; it is {what}"))
 }
 
 fn wrong_type(field: &str, expected: &str, found: &Value<'_>) -> Fault {

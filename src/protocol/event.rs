@@ -4,6 +4,8 @@
 //! ([`crate::protocol::data`]). Invariant: `data` is one complete JSON value, byte for byte as the
 //! producer wrote it, without a newline.
 
+use super::json::{write_string, write_u64};
+
 /// What an event does to the events before it on its channel and key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Kind {
@@ -38,4 +40,27 @@ pub struct Event<'a> {
     pub ts: Option<u64>,
     /// The payload: one JSON value, passed on digit for digit.
     pub data: &'a [u8],
+}
+
+impl Event<'_> {
+    /// Appends the event as a producer's line, newline included.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"channel\":");
+        write_string(out, self.channel);
+        if let Some(key) = self.key {
+            out.extend_from_slice(b",\"key\":");
+            write_string(out, key);
+        }
+        if let Some(ts) = self.ts {
+            out.extend_from_slice(b",\"ts\":");
+            write_u64(out, ts);
+        }
+        if self.kind != Kind::Update {
+            out.extend_from_slice(b",\"kind\":");
+            write_string(out, self.kind.as_str());
+        }
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(self.data);
+        out.extend_from_slice(b"}\n");
+    }
 }

@@ -7,6 +7,7 @@ pub mod data;
 pub mod event;
 pub mod json;
 pub mod policy;
+pub mod refusal;
 pub mod reply;
 pub mod terms;
 pub mod tls;

@@ -4,8 +4,9 @@
 //! ([`super::data`]). Invariant: the text is one JSON object, whatever the strings in it hold.
 
 use super::channel::Pattern;
-use super::command::{ErrorCode, Refusal, ReqId};
+use super::command::ReqId;
 use super::json::{write_i64, write_string, write_u64};
+use super::refusal::{ErrorCode, Refusal};
 use super::terms::{Interval, Terms};
 
 /// The first message of a connection.
@@ -48,8 +49,19 @@ pub struct Effective {
     pub seq: u64,
     /// Channels that exist now and match.
     pub matched: u64,
+    /// What came of the place that the client wanted to go on from; none: it named none.
+    pub resumed: Option<Resumed>,
     /// The terms of a part of the pattern, where the operator has other rules for it.
     pub except: Vec<(Pattern, Terms)>,
+}
+
+/// Whether a client goes on where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// Everything after its place follows.
+    Whole,
+    /// Its place is not in the log, for this reason.
+    Not(Cause),
 }
 
 /// The outcome for one of a request's channels.
@@ -75,6 +87,14 @@ pub enum Cause {
     /// A newer snapshot of the book has come, and the subscription set was changed before it was
     /// sent.
     Snapshot,
+    /// The client wanted to go on from a place of another epoch.
+    Epoch,
+    /// The client wanted to go on from a place that the log has overwritten.
+    TooOld,
+    /// The client wanted to go on from a place that this server has not come to.
+    Ahead,
+    /// The server does not keep the value any more.
+    Forgotten,
 }
 
 impl Cause {
@@ -87,6 +107,10 @@ impl Cause {
             Self::MaxLagBytes => "max_lag_bytes",
             Self::Forbidden => "forbidden",
             Self::Snapshot => "snapshot",
+            Self::Epoch => "epoch",
+            Self::TooOld => "too_old",
+            Self::Ahead => "ahead",
+            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -100,12 +124,41 @@ pub struct Gap<'a> {
     pub from: u64,
     /// Last `seq` of the range that was skipped.
     pub to: u64,
-    /// Events on these channels in the range that will never come.
-    pub missed: u64,
+    /// Events on these channels in the range that will never come; none: nobody knows how many.
+    pub missed: Option<u64>,
     /// Why.
     pub cause: Cause,
-    /// What the client may do about it.
-    pub recover: &'a str,
+}
+
+impl Gap<'_> {
+    /// What the client may do about it: `resume` while the log has the range, `snapshot` for the
+    /// newest values, `none` where those follow anyway.
+    #[must_use]
+    pub const fn recover(&self) -> &'static str {
+        match self.cause {
+            Cause::MaxAge | Cause::MaxLagBytes => "resume",
+            Cause::Slow => "snapshot",
+            _ => "none",
+        }
+    }
+}
+
+/// The request that a recovery is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The patterns of it that were taken.
+    pub channels: Box<[Box<str>]>,
+    /// Its `req_id`.
+    pub req_id: Option<ReqId>,
+}
+
+/// What a client gets at the start of a subscription, before live events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// The values that still count.
+    Snapshot,
+    /// Everything after the client's place.
+    Replay,
 }
 
 /// The end of subscriptions by the server, as policy `unsubscribe` has it.
@@ -248,12 +301,72 @@ pub fn gap(out: &mut Vec<u8>, gap: &Gap<'_>) {
     separated(out, gap.channels, |out, channel| write_string(out, channel));
     number(out, r#"],"from":"#, gap.from);
     number(out, r#","to":"#, gap.to);
-    number(out, r#","missed":"#, gap.missed);
+    if let Some(missed) = gap.missed {
+        number(out, r#","missed":"#, missed);
+    }
     literal(out, r#","cause":"#);
     write_string(out, gap.cause.as_str());
     literal(out, r#","recover":"#);
-    write_string(out, gap.recover);
+    write_string(out, gap.recover());
     literal(out, "}");
+}
+
+/// Appends the notice that what follows up to `seq` is no live event of these patterns.
+pub fn recovery_begin(out: &mut Vec<u8>, recovery: Recovery, asked: &Asked, seq: u64) {
+    let kind = match recovery {
+        Recovery::Snapshot => "snapshot_begin",
+        Recovery::Replay => "replay_begin",
+    };
+    notice(out, kind, asked, seq);
+}
+
+/// Appends the notice that of these patterns everything up to `seq` is there.
+pub fn recovery_end(out: &mut Vec<u8>, recovery: Recovery, asked: &Asked, seq: u64) {
+    let kind = match recovery {
+        Recovery::Snapshot => "snapshot_end",
+        Recovery::Replay => "replay_end",
+    };
+    notice(out, kind, asked, seq);
+}
+
+fn notice(out: &mut Vec<u8>, kind: &str, asked: &Asked, seq: u64) {
+    literal(out, r#"{"channel":"control","type":"#);
+    write_string(out, kind);
+    literal(out, r#","channels":["#);
+    separated(out, &asked.channels, |out, channel| write_string(out, channel));
+    number(out, r#"],"seq":"#, seq);
+    echo(out, asked.req_id.as_ref());
+    literal(out, "}");
+}
+
+/// The answer to `verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// `seq` of its newest event.
+    pub seq: u64,
+    /// Values in its state.
+    pub values: u64,
+    /// The hash of its state.
+    pub hash: u32,
+}
+
+/// Appends the answer to `verify`.
+pub fn verified(
+    out: &mut Vec<u8>,
+    req_id: Option<&ReqId>,
+    verified: &Verified<'_>,
+    time_in: u64,
+    time_out: u64,
+) {
+    head(out, Some("verify"), true, req_id);
+    literal(out, r#","result":{"channel":"#);
+    write_string(out, verified.channel);
+    number(out, r#","seq":"#, verified.seq);
+    number(out, r#","values":"#, verified.values);
+    literal(out, &format!(r#","hash":"{:08x}"}}"#, verified.hash));
+    times(out, time_in, time_out);
 }
 
 /// Appends the notice that the server ended subscriptions, of type `unsubscribed`.
@@ -309,12 +422,15 @@ fn head(out: &mut Vec<u8>, method: Option<&str>, success: bool, req_id: Option<&
         literal(out, ",");
     }
     literal(out, if success { r#""success":true"# } else { r#""success":false"# });
-    if let Some(req_id) = req_id {
-        literal(out, r#","req_id":"#);
-        match req_id {
-            ReqId::Number(number) => write_i64(out, *number),
-            ReqId::Text(text) => write_string(out, text),
-        }
+    echo(out, req_id);
+}
+
+fn echo(out: &mut Vec<u8>, req_id: Option<&ReqId>) {
+    let Some(req_id) = req_id else { return };
+    literal(out, r#","req_id":"#);
+    match req_id {
+        ReqId::Number(number) => write_i64(out, *number),
+        ReqId::Text(text) => write_string(out, text),
     }
 }
 
@@ -328,6 +444,14 @@ fn effective(out: &mut Vec<u8>, effective: &Effective) {
     terms(out, &effective.terms);
     number(out, r#","seq":"#, effective.seq);
     number(out, r#","matched":"#, effective.matched);
+    match effective.resumed {
+        None => {}
+        Some(Resumed::Whole) => literal(out, r#","resumed":true"#),
+        Some(Resumed::Not(cause)) => {
+            literal(out, r#","resumed":false,"why":"#);
+            write_string(out, cause.as_str());
+        }
+    }
     if effective.except.is_empty() {
         return;
     }
@@ -384,161 +508,4 @@ fn literal(out: &mut Vec<u8>, text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::super::policy::Policy;
-    use super::*;
-
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
-        let mut out = Vec::new();
-        write(&mut out);
-        serde_json::from_slice(&out).unwrap()
-    }
-
-    const GOOD: Effective = Effective { terms: ALL, seq: 1041, matched: 2, except: Vec::new() };
-    const ALL: Terms =
-        Terms { policy: Policy::All, max_age_ms: None, max_lag_bytes: None, interval: None };
-
-    #[test]
-    fn control_messages_have_the_shape_of_the_protocol() {
-        let greeting = Welcome {
-            node: "a \"quoted\" node",
-            epoch: "01J",
-            seq: 1040,
-            heartbeat_ms: 5_000,
-            message_bytes_max: 65_536,
-            subscriptions_max: 1_024,
-            command_rate: 20,
-            command_burst: 100,
-            ping_ms: 20_000,
-            pong_ms: 10_000,
-            idle_ms: 0,
-            auth_ms: Some(5_000),
-            expires_ns: Some(7),
-        };
-        assert_eq!(
-            written(|out| welcome(out, &greeting)),
-            json!({"channel":"control","type":"welcome","v":1,"node":"a \"quoted\" node",
-                "epoch":"01J","seq":1040,"heartbeat_ms":5000,"auth_ms":5000,"expires":7,
-                "limits":{"message_bytes_max":65536,"subscriptions_max":1024,
-                    "command_rate":20,"command_burst":100,
-                    "ping_ms":20000,"pong_ms":10000,"idle_ms":0}})
-        );
-        assert_eq!(
-            written(|out| expiring(out, 59_000)),
-            json!({"channel":"control","type":"auth_expiring","expires_in_ms":59000})
-        );
-        assert_eq!(
-            written(|out| drain(out, 30_000, 1_830, &["wss://b.example".into()])),
-            json!({"channel":"control","type":"drain","deadline_ms":30000,"retry_after_ms":1830,
-                "to":["wss://b.example"]})
-        );
-        assert_eq!(
-            written(|out| heartbeat(out, u64::MAX)),
-            json!({"channel":"control","type":"heartbeat","seq":u64::MAX})
-        );
-        let receipt = Gap {
-            channels: &["trade.BTCUSDT", "quote.*"],
-            from: 1043,
-            to: 1090,
-            missed: 31,
-            cause: Cause::Slow,
-            recover: "resume",
-        };
-        assert_eq!(
-            written(|out| gap(out, &receipt)),
-            json!({"channel":"control","type":"gap","channels":["trade.BTCUSDT","quote.*"],
-                "from":1043,"to":1090,"missed":31,"cause":"slow","recover":"resume"})
-        );
-    }
-
-    #[test]
-    fn a_subscribe_that_is_good_in_full_succeeds() {
-        let results = [ChannelResult { channel: "trade.BTCUSDT", outcome: Ok(GOOD) }];
-        assert_eq!(
-            written(|out| subscribed(out, Some(&ReqId::Number(1)), &results, 5, 6)),
-            json!({"method":"subscribe","success":true,"req_id":1,"time_in":5,"time_out":6,
-                "result":[{"channel":"trade.BTCUSDT","policy":"all","seq":1041,"matched":2}]})
-        );
-    }
-
-    #[test]
-    fn what_the_server_does_to_a_slow_client_is_said_with_its_cause() {
-        let notice = Dropped { channels: &["trade.*"], seq: 1090, cause: Cause::MaxAge };
-        assert_eq!(
-            written(|out| dropped(out, &notice)),
-            json!({"channel":"control","type":"unsubscribed","channels":["trade.*"],"seq":1090,
-                "cause":"max_age"})
-        );
-        for (interval, interval_ms) in [(Some(Interval::Ms100), 100), (None, 0)] {
-            assert_eq!(
-                written(|out| tier(out, interval, 1090)),
-                json!({"channel":"control","type":"tier","interval_ms":interval_ms,"seq":1090})
-            );
-        }
-        assert_eq!(Cause::MaxLagBytes.as_str(), "max_lag_bytes");
-    }
-
-    #[test]
-    fn terms_show_what_is_in_force_and_where_the_operator_has_others() {
-        let terms = Terms {
-            policy: Policy::Auto,
-            max_age_ms: Some(250),
-            max_lag_bytes: Some(1_000_000),
-            interval: Some(Interval::Ms100),
-        };
-        let part = Terms { policy: Policy::Close, max_age_ms: Some(500), ..ALL };
-        let except = vec![(Pattern::parse("quote.BTCUSDT").unwrap(), part)];
-        let held = Effective { terms, seq: 1041, matched: 3, except };
-        let entry = json!({"channel":"quote.*","policy":"auto","max_age_ms":250,
-            "max_lag_bytes":1000000,"interval_ms":100,"seq":1041,"matched":3,
-            "except":[{"channel":"quote.BTCUSDT","policy":"close","max_age_ms":500}]});
-        let result = [ChannelResult { channel: "quote.*", outcome: Ok(held.clone()) }];
-        let reply = written(|out| subscribed(out, None, &result, 5, 6));
-        assert_eq!(reply["result"], json!([entry]));
-        let reply = written(|out| listed(out, None, &[("quote.*", held)], 5, 6));
-        assert_eq!(reply["result"], json!([entry]));
-    }
-
-    #[test]
-    fn a_request_with_one_bad_channel_says_which_and_does_the_rest() {
-        let bad = (ErrorCode::ChannelInvalid, "empty token".to_owned());
-        let full = (ErrorCode::TooManySubscriptions, "at most 2".to_owned());
-        let results = [
-            ChannelResult { channel: "a", outcome: Ok(GOOD) },
-            ChannelResult { channel: "\"..", outcome: Err(bad) },
-            ChannelResult { channel: "b", outcome: Err(full) },
-        ];
-        let error = json!({"code":"channel_invalid","message":"empty token","retryable":false});
-        let full = json!({"code":"too_many_subscriptions","message":"at most 2","retryable":true});
-        let id = ReqId::Text("x\n".into());
-        assert_eq!(
-            written(|out| unsubscribed(out, Some(&id), &results, 5, 6)),
-            json!({"method":"unsubscribe","success":false,"req_id":"x\n","error":error,
-                "result":[{"channel":"a","seq":1041},{"channel":"\"..","error":error},
-                    {"channel":"b","error":full}],
-                "time_in":5,"time_out":6})
-        );
-    }
-
-    #[test]
-    fn list_ping_and_refusals_have_the_shape_of_the_protocol() {
-        assert_eq!(
-            written(|out| listed(out, None, &[("a.*", GOOD), (">", GOOD)], 5, 6)),
-            json!({"method":"list","success":true,"time_in":5,"time_out":6,"result":[
-                {"channel":"a.*","policy":"all","seq":1041,"matched":2},
-                {"channel":">","policy":"all","seq":1041,"matched":2}]})
-        );
-        assert_eq!(
-            written(|out| pong(out, Some(&ReqId::Number(i64::MIN)), 5, 6)),
-            json!({"method":"pong","success":true,"req_id":i64::MIN,"time_in":5,"time_out":6})
-        );
-        let refusal = Refusal::message_not_text();
-        assert_eq!(
-            written(|out| refused(out, &refusal, 5, 6)),
-            json!({"success":false,"time_in":5,"time_out":6,"error":{"code":"message_not_text",
-                "message":refusal.message,"retryable":false}})
-        );
-    }
-}
+mod tests;

@@ -43,6 +43,8 @@ impl Cell {
 pub struct IngestCounters {
     /// Events that got a `seq`.
     pub events: Cell,
+    /// The last `seq` given (gauge).
+    pub head_seq: Cell,
     /// Lines that were refused, with a reply where the source can be replied to.
     pub lines_bad: Cell,
     /// Bytes read from sources.
@@ -53,19 +55,32 @@ pub struct IngestCounters {
     pub channels: Cell,
     /// Times that a full ring paused the sources.
     pub pauses: Cell,
+    /// Bytes written to the journal.
+    pub journal_bytes: Cell,
+    /// Last `seq` in the journal (gauge).
+    pub journal_seq: Cell,
+    /// 1 while the journal cannot be written and the feed goes on without it (gauge).
+    pub journal_is_degraded: Cell,
+    /// Replays that ended early because a file could not be read on.
+    pub replays_broken: Cell,
 }
 
 impl IngestCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 6] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 11] {
         [
             ("events", &self.events),
+            ("head_seq", &self.head_seq),
             ("lines_bad", &self.lines_bad),
             ("bytes", &self.bytes),
             ("producers", &self.producers),
             ("channels", &self.channels),
             ("pauses", &self.pauses),
+            ("journal_bytes", &self.journal_bytes),
+            ("journal_seq", &self.journal_seq),
+            ("journal_is_degraded", &self.journal_is_degraded),
+            ("replays_broken", &self.replays_broken),
         ]
     }
 }
@@ -75,6 +90,8 @@ impl IngestCounters {
 pub struct ShardCounters {
     /// Connections whose channel is open (gauge).
     pub connections: Cell,
+    /// Those of them that have subscribed to something (gauge).
+    pub subscribed: Cell,
     /// Upgrades answered with 101.
     pub opened: Cell,
     /// Connections that ended after a 101.
@@ -131,6 +148,8 @@ pub struct ShardCounters {
     pub ring_depth: Cell,
     /// Last `seq` appended (gauge).
     pub head_seq: Cell,
+    /// Last `seq` up to which every client was sent everything (gauge).
+    pub settled_seq: Cell,
     /// Longest turn of the fan-out loop since the start, microseconds (gauge).
     pub turn_us_max: Cell,
     lag: Mutex<Option<Histogram<u64>>>,
@@ -139,9 +158,10 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 30] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 32] {
         [
             ("connections", &self.connections),
+            ("subscribed", &self.subscribed),
             ("opened", &self.opened),
             ("closed", &self.closed),
             ("handshakes", &self.handshakes),
@@ -170,6 +190,7 @@ impl ShardCounters {
             ("commands", &self.commands),
             ("ring_depth", &self.ring_depth),
             ("head_seq", &self.head_seq),
+            ("settled_seq", &self.settled_seq),
             ("turn_us_max", &self.turn_us_max),
         ]
     }

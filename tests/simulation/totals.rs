@@ -26,10 +26,24 @@ pub(crate) struct Totals {
     pub(crate) heartbeats_missed: u64,
     /// Clients that were told of a drain and closed by it.
     pub(crate) drained: u64,
+    /// Frames of snapshots and replays.
+    pub(crate) recovered: u64,
+    pub(crate) snapshots: u64,
+    /// Snapshots of which something was replaced before it was sent.
+    pub(crate) snapshots_replaced: u64,
+    pub(crate) replays: u64,
+    /// Events of replays that the log had overwritten.
+    pub(crate) replays_missed: u64,
+    /// Of values that are not kept, and of places that are not in the log.
+    pub(crate) receipts_of_recoveries: u64,
+    /// Places behind which the log was overwritten before the shard came to them; seldom.
+    pub(crate) overruns: u64,
+    /// Clients that came from another shard that was ahead of this one.
+    pub(crate) ahead: u64,
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 17] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 24] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -48,6 +62,13 @@ impl Totals {
             ("sealed in parts", &mut self.sealed_part),
             ("closes 4101", &mut self.heartbeats_missed),
             ("closed by a drain", &mut self.drained),
+            ("recovered events", &mut self.recovered),
+            ("snapshots", &mut self.snapshots),
+            ("snapshots with something replaced", &mut self.snapshots_replaced),
+            ("replays", &mut self.replays),
+            ("events missed by replays", &mut self.replays_missed),
+            ("receipts of recoveries", &mut self.receipts_of_recoveries),
+            ("clients ahead of the shard", &mut self.ahead),
         ]
     }
 

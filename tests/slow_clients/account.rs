@@ -28,7 +28,8 @@ impl Ask {
 
     /// The request.
     pub(crate) fn request(&self) -> String {
-        let mut params = json!({ "channels": [self.pattern], "policy": self.policy });
+        let mut params =
+            json!({ "channels": [self.pattern], "policy": self.policy, "snapshot": false });
         if let Some(limit) = self.max_age_ms {
             params["max_age_ms"] = limit.into();
         }

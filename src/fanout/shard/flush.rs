@@ -366,6 +366,7 @@ impl Shard {
             return;
         }
         self.keep_up(id);
+        self.tell_whole(id, false);
         let Some(connection) = self.connection(id) else { return };
         let (owed, phase) = (connection.owed.bytes().len(), connection.phase);
         let start = plan.slices.len();
@@ -449,8 +450,8 @@ impl Shard {
             Phase::Closing { reason, peer_closed: true, .. } => self.finish(id, reason),
             Phase::Closing { .. } => connection.lane = Lane::Silent,
             Phase::Open => {
-                let lags = self.lagging(id).is_some_and(|(view, lag)| view.start(lag).is_some());
-                if lags || self.begin_next(id) {
+                let is_behind = self.lagging(id).is_some_and(|(view, lag)| view.is_behind(lag));
+                if is_behind || self.begin_next(id) || self.tell_whole(id, false) {
                     self.ready.push_back(id);
                 } else {
                     self.join_members(id);
@@ -462,14 +463,17 @@ impl Shard {
     fn join_members(&mut self, id: ConnectionId) {
         let head = self.log.head();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let pending = connection.lag.take().map(|lag| lag.pending).unwrap_or_default();
         let cohort = self.cohorts.cohort_mut(connection.cohort);
         let place = u32::try_from(cohort.members.len()).expect("ids are 32 bits");
         cohort.members.push(id);
-        if cohort.is_within_interval(connection.joined_at) {
+        if !pending.is_empty() || cohort.is_within_interval(connection.joined_at) {
             cohort.joined.push(id);
         }
         connection.lane = Lane::InSync(place);
         connection.cursor = head;
-        connection.lag = None;
+        if !pending.is_empty() {
+            self.ticking.insert(id, pending);
+        }
     }
 }

@@ -198,11 +198,10 @@ impl Shard {
             _ => head,
         };
         let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
-        connection.lag = Some(Box::new(view.lag(
-            cursor,
-            connection.sampled_to(self.pass.turn),
-            connection.joined_at,
-        )));
+        let sampled_to = connection.sampled_to(self.pass.turn);
+        let pending = self.ticking.remove(&id).unwrap_or_default();
+        let lag = Lag { pending, ..view.lag(cursor, sampled_to, connection.joined_at) };
+        connection.lag = Some(Box::new(lag));
         connection.lane = Lane::Ready;
         let cohort = self.cohorts.cohort_mut(connection.cohort);
         cohort.members.swap_remove(place as usize);
@@ -230,8 +229,8 @@ impl Shard {
         }
         let connection = self.connections.remove(id.index as usize);
         self.cohorts.release(connection.cohort);
-        if let Some(next) = connection.lag.and_then(|lag| lag.next) {
-            self.cohorts.release(next.cohort);
+        for stage in connection.lag.into_iter().flat_map(|lag| lag.stages) {
+            self.cohorts.release(stage.cohort);
         }
         self.closed.push_back((id, reason));
         let counters = self.counters();

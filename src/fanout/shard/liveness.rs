@@ -60,7 +60,7 @@ impl Shard {
     fn is_idle_for_too_long(&mut self, id: ConnectionId, now: Now) -> bool {
         let idle_ns = self.settings.idle_ns;
         let Some(connection) = self.connection_mut(id) else { return false };
-        let is_pending = connection.lag.as_ref().is_some_and(|lag| lag.next.is_some());
+        let is_pending = connection.lag.as_ref().is_some_and(|lag| !lag.stages.is_empty());
         let is_idle = connection.cohort == COHORT_EMPTY && !is_pending;
         let life = &mut connection.life;
         life.idle_since_ns =

@@ -6,7 +6,8 @@
 use crate::access::{Credential, Denied};
 use crate::limits::EXPIRY_WARNING_MS;
 use crate::protocol::channel::Pattern;
-use crate::protocol::command::{ErrorCode, Refusal, Request, Secret};
+use crate::protocol::command::{Request, Secret};
+use crate::protocol::refusal::{ErrorCode, Refusal};
 use crate::protocol::reply::{self, Cause, Dropped};
 use crate::protocol::terms::Terms;
 use crate::protocol::ws::close::CloseReason;
@@ -157,7 +158,7 @@ impl Shard {
             return;
         }
         self.prepare_change(id);
-        self.resubscribe(id, kept);
+        self.resubscribe(id, kept, None);
         let names: Vec<_> = gone.iter().map(|held| held.pattern.as_str()).collect();
         let dropped = Dropped { channels: &names, seq: self.boundary(id), cause: Cause::Forbidden };
         self.counters().dropped.add(names.len() as u64);

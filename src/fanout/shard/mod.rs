@@ -33,18 +33,20 @@ mod flush;
 mod lifecycle;
 mod liveness;
 mod membership;
+mod recovery;
 mod session;
 mod slow;
 mod subscriptions;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 use slab::Slab;
 
 use crate::access::Gate;
@@ -61,6 +63,7 @@ use super::cohorts::Cohorts;
 use super::connection::{Connection, ConnectionId, find, find_mut};
 use super::lag::View;
 use super::log::{Entry, FrameLog};
+use super::recovery::Pending;
 use super::retained::Retained;
 use super::slots::Slots;
 
@@ -140,6 +143,8 @@ impl Default for ShardSettings {
 pub struct Shard {
     settings: ShardSettings,
     log: FrameLog,
+    /// Number of the log entry from which on it has every event.
+    whole_from: u64,
     /// What has left the log and still counts.
     retained: Retained,
     slots: Slots,
@@ -150,6 +155,8 @@ pub struct Shard {
     generation: u32,
     /// Connections in [`super::connection::Lane::Ready`], and ids that no longer are.
     ready: VecDeque<ConnectionId>,
+    /// Snapshots of connections in sync that are whole once the next tick was sent.
+    ticking: FxHashMap<ConnectionId, Vec<Pending>>,
     closed: VecDeque<(ConnectionId, CloseReason)>,
     pass: Pass,
     /// Time of the latest batch or tick, nanoseconds of the monotonic clock.
@@ -176,6 +183,7 @@ impl Shard {
     pub fn new(settings: ShardSettings, telemetry: Arc<Telemetry>, number: usize) -> Self {
         Self {
             log: FrameLog::new(settings.log_bytes),
+            whole_from: 0,
             retained: Retained::new(settings.retained_bytes),
             slots: Slots::default(),
             channels: Channels::default(),
@@ -184,6 +192,7 @@ impl Shard {
             connections: Slab::new(),
             generation: 0,
             ready: VecDeque::new(),
+            ticking: FxHashMap::default(),
             closed: VecDeque::new(),
             pass: Pass::default(),
             now_ns: 0,
@@ -209,10 +218,14 @@ impl Shard {
             self.cohorts.handle_channel(id, &mut self.channels, (&self.log).into());
         }
         for slot in &batch.slots {
-            self.slots.add(slot.key.is_some());
+            self.slots.add(slot.channel, slot.key.is_some());
             self.channels.add_key(slot.key.as_deref());
         }
+        batch.books_broken.iter().for_each(|&slot| self.slots.break_book(slot));
         let appended = batch.events.iter().map(|event| self.append(batch, event)).sum();
+        if batch.is_sparse {
+            self.whole_from = self.log.head();
+        }
         let counters = self.counters();
         counters.events.add(batch.events.len() as u64);
         counters.head_seq.set(self.log.seq_last());

@@ -5,7 +5,8 @@
 //! subscription is queued before the first event of it, and its `seq` says where that begins.
 
 use crate::limits::{COMMAND_CHANNELS, READ_BYTES, READ_BYTES_LAGGING, WALK_ENTRIES_MAX};
-use crate::protocol::command::{self, Command, Refusal, Request};
+use crate::protocol::command::{self, Command, Request};
+use crate::protocol::refusal::Refusal;
 use crate::protocol::reply;
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{self, Opcode};
@@ -94,7 +95,7 @@ impl Shard {
 
     /// Counts `messages` against a client's rate. Over it: the refusal, or if the client went on
     /// for as long as a whole burst, the end of the connection.
-    fn charge(&mut self, id: ConnectionId, messages: u64, now: Now) -> Option<Refusal> {
+    pub(super) fn charge(&mut self, id: ConnectionId, messages: u64, now: Now) -> Option<Refusal> {
         let (rate, burst) = (self.settings.command_rate, self.settings.command_burst);
         let message_ns = 1_000_000_000 / u64::from(rate);
         let burst_ns = message_ns * u64::from(burst);
@@ -146,10 +147,11 @@ impl Shard {
                     .collect();
                 self.say(id, |out| reply::listed(out, req_id, &results, time, time));
             }
-            Command::Subscribe { channels, wish } => {
-                let results = self.subscribe(id, channels, *wish);
+            Command::Subscribe { channels, wish, start } => {
+                let results = self.subscribe(id, channels, *wish, start, req_id);
                 self.say(id, |out| reply::subscribed(out, req_id, &results, time, time));
             }
+            Command::Verify { channel } => self.verify(id, request, channel, now),
             Command::Unsubscribe { channels } => {
                 let results = self.unsubscribe(id, channels);
                 self.say(id, |out| reply::unsubscribed(out, req_id, &results, time, time));

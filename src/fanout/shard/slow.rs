@@ -19,7 +19,7 @@ use crate::protocol::ws::close::CloseReason;
 use super::super::Now;
 use super::super::cohorts::most_specific;
 use super::super::connection::{ConnectionId, Phase};
-use super::super::lag::{Lag, View};
+use super::super::lag::{Lag, Skipped, View};
 use super::{Shard, milliseconds};
 
 impl Shard {
@@ -27,12 +27,19 @@ impl Shard {
     /// what its terms say.
     pub(super) fn keep_up(&mut self, id: ConnectionId) {
         self.pass.is_laden |= self.lagging(id).is_some_and(|(view, lag)| view.is_laden(lag));
+        self.catch_up_with(id);
+        if self.lagging(id).is_some_and(|(_, lag)| lag.waits()) {
+            return; // What is behind the client's place is not known yet.
+        }
         self.enforce(id, |_| true);
         self.tell_forgotten(id);
     }
 
     /// The same for the policies that end something, which must not wait for the client to read.
     pub(super) fn keep_up_or_leave(&mut self, id: ConnectionId) {
+        if self.lagging(id).is_some_and(|(_, lag)| lag.waits()) {
+            return;
+        }
         self.enforce(id, |policy| matches!(policy, Policy::Close | Policy::Unsubscribe));
     }
 
@@ -50,7 +57,7 @@ impl Shard {
             let cause =
                 if concerns(terms.policy) { passed(&view, lag, class, now_ms) } else { None };
             // A client that has asked for another set already shall not lose a part of that one.
-            let is_changing = lag.next.is_some();
+            let is_changing = !lag.stages.is_empty();
             let looks_again = match (cause, terms.policy) {
                 (None, _) => false,
                 (Some(_), Policy::Latest) => {
@@ -84,7 +91,7 @@ impl Shard {
         let from = place.seq_from + 1;
         let names = self.lossy_channels(id, class);
         let Some((view, lag)) = self.lagging(id) else { return };
-        let to = lag.next.as_ref().map_or_else(|| view.log.seq_last(), |next| next.seq);
+        let to = lag.end.as_ref().map_or_else(|| view.log.seq_last(), |end| end.seq);
         let place = &mut lag.places[class];
         place.taken = events.wrapping_sub(survey.events);
         place.taken_bytes = bytes.wrapping_sub(survey.bytes);
@@ -98,7 +105,7 @@ impl Shard {
             (place.from, place.seq_from) = (end, to);
         }
         if missed > 0 {
-            self.write_gap(id, names, (from, to), missed, cause);
+            self.write_gap(id, names, (from, to), Some(missed), cause);
         }
     }
 
@@ -121,14 +128,19 @@ impl Shard {
             let names = self.lossy_channels(id, class);
             let Some((_, lag)) = self.lagging(id) else { return };
             let from = lag.places[class].seq_from + 1;
-            let to = lag.next.as_ref().map_or(0, |next| next.seq);
-            self.write_gap(id, names, (from, to), missed, Cause::Slow);
+            let to = lag.end.as_ref().map_or(0, |end| end.seq);
+            self.write_gap(id, names, (from, to), Some(missed), Cause::Slow);
         }
     }
 
     /// A new set of a connection that is behind takes effect: each book goes on at its newest
     /// snapshot, because some of what came before may have been skipped on the former terms.
-    pub(super) fn join_books(&mut self, id: ConnectionId) {
+    pub(super) fn join_books(&mut self, id: ConnectionId, skipped: Skipped) {
+        let concerns = |policy| match skipped {
+            Skipped::Nothing => false,
+            Skipped::Conflated => policy == Policy::Latest,
+            Skipped::Unsent | Skipped::Anything => true,
+        };
         let Some((view, lag)) = self.lagging(id) else { return };
         if !view.slots.has_books() {
             return;
@@ -137,7 +149,8 @@ impl Shard {
         let mut books = vec![Vec::new(); lag.places.len()];
         view.each(lag, view.start(lag).unwrap_or(u64::MAX), |item| {
             let slot = view.slots.slot(item.entry.slot);
-            if slot.is_book_at(item.number) && slot.supersedes(item.number) {
+            let policy = view.cohort.classes.list()[item.class].terms.policy;
+            if slot.is_book_at(item.number) && slot.supersedes(item.number) && concerns(policy) {
                 missed[item.class].0 += 1;
                 missed[item.class].1 += u64::from(item.entry.len);
                 books[item.class].push((item.entry.slot, slot.base));
@@ -152,7 +165,7 @@ impl Shard {
             if terms.policy == Policy::Latest {
                 place.conflating |= missed > 0;
             } else if missed > 0 {
-                if terms.policy == Policy::Close {
+                if terms.policy == Policy::Close && skipped == Skipped::Anything {
                     return self.close_slow(id);
                 }
                 books.sort_unstable();
@@ -161,7 +174,7 @@ impl Shard {
                 place.take(missed, bytes);
                 let from = place.seq_from + 1;
                 let names = self.lossy_channels(id, class);
-                self.write_gap(id, names, (from, seq), missed, Cause::Snapshot);
+                self.write_gap(id, names, (from, seq), Some(missed), Cause::Snapshot);
             }
         }
     }
@@ -177,13 +190,17 @@ impl Shard {
             }
             let Some((view, lag)) = self.lagging(id) else { return };
             let Some(item) = view.first(lag).filter(|item| item.is_forgotten) else { return };
+            if lag.walk().is_some() {
+                self.tell_unkept(id, &item);
+                continue;
+            }
             if view.slots.slot(item.entry.slot).is_book_at(item.number) {
                 return self.close_slow(id);
             }
             view.move_to(lag, item.number + 1);
             let name = self.channels.channel(item.entry.channel).name.to_string();
             let seq = item.entry.seq;
-            self.write_gap(id, vec![name], (seq, seq), 1, Cause::Slow);
+            self.write_gap(id, vec![name], (seq, seq), Some(1), Cause::Slow);
         }
     }
 
@@ -232,7 +249,7 @@ impl Shard {
             .collect();
         let mut set = self.subscriptions(id).to_vec();
         set.retain(|held| !patterns.contains(&held.pattern));
-        let removed = self.resubscribe(id, set);
+        let removed = self.resubscribe(id, set, None);
         let seq = self.boundary(id);
         let set = self.subscriptions(id);
         // Operator's rules can put the channels of one pattern into several classes.
@@ -246,7 +263,7 @@ impl Shard {
             if names.is_empty() {
                 names = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
             }
-            self.write_gap(id, names, (from, seq), missed, cause);
+            self.write_gap(id, names, (from, seq), Some(missed), cause);
         }
         let names: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
         self.counters().dropped.add(names.len() as u64);
@@ -295,13 +312,14 @@ impl Shard {
 
     /// Names of the channels of a class that have had an event since the class's place; one more
     /// than [`RECEIPT_CHANNELS_MAX`] stands for any number.
-    fn lossy_channels(&self, id: ConnectionId, class: usize) -> Vec<String> {
+    pub(super) fn lossy_channels(&self, id: ConnectionId, class: usize) -> Vec<String> {
         let Some(connection) = self.connection(id) else { return Vec::new() };
         let Some(lag) = &connection.lag else { return Vec::new() };
         let cohort = self.cohorts.cohort(connection.cohort);
         let seq_from = lag.places[class].seq_from;
         (cohort.channels())
             .filter(|channel| !lag.removed.contains(channel))
+            .filter(|&channel| lag.recovery.as_ref().is_none_or(|r| r.concerns(channel)))
             .map(|id| (id, self.channels.channel(id)))
             .filter(|(id, channel)| {
                 [false, true].iter().any(|&keyed| {
@@ -315,12 +333,12 @@ impl Shard {
     }
 
     /// Owes a loss receipt for `missed` events with a `seq` in `range`.
-    fn write_gap(
+    pub(super) fn write_gap(
         &mut self,
         id: ConnectionId,
         mut names: Vec<String>,
         (from, to): (u64, u64),
-        missed: u64,
+        missed: Option<u64>,
         cause: Cause,
     ) {
         if names.len() > RECEIPT_CHANNELS_MAX {
@@ -329,11 +347,11 @@ impl Shard {
         }
         names.sort_unstable();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let gap = Gap { channels: &names, from, to, missed, cause, recover: "none" };
+        let gap = Gap { channels: &names, from, to, missed, cause };
         self.say(id, |out| reply::gap(out, &gap));
         let counters = self.counters();
         counters.gaps.add(1);
-        counters.missed.add(missed);
+        counters.missed.add(missed.unwrap_or_default());
     }
 }
 
@@ -350,7 +368,7 @@ fn passed(view: &View<'_>, lag: &mut Lag, class: usize, now_ms: u32) -> Option<C
         return None;
     }
     if !state.conflates() && place.taken == view.due(lag, class).0 {
-        let seq = lag.next.as_ref().map_or_else(|| view.log.seq_last(), |next| next.seq);
+        let seq = lag.end.as_ref().map_or_else(|| view.log.seq_last(), |end| end.seq);
         (lag.places[class].from, lag.places[class].seq_from) = (end, seq);
         return None;
     }
@@ -364,8 +382,9 @@ fn passed(view: &View<'_>, lag: &mut Lag, class: usize, now_ms: u32) -> Option<C
         }
     }
     let place = &lag.places[class];
-    // One whose socket takes everything is sent everything now, and is not late.
-    if !lag.behind {
+    // One whose socket takes everything is sent everything now, and is not late; what is replayed
+    // is old by nature.
+    if !lag.behind || lag.recovery.is_some() {
         return None;
     }
     if state.conflates() && terms.max_age_ms.is_none() && terms.max_lag_bytes.is_none() {

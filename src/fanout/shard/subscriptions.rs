@@ -5,21 +5,22 @@
 //! only what is wanted no more stops at once. Not here: the texts of answers (`protocol`).
 //! Invariant: an event is wanted by the set in force at its place in the log, and by no other.
 
-use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
 
-use crate::limits::CLASSES_MAX;
+use crate::limits::{CLASSES_MAX, RECOVERIES_MAX};
 use crate::protocol::channel::Pattern;
-use crate::protocol::command::ErrorCode;
-use crate::protocol::reply::{self, ChannelResult, Effective};
+use crate::protocol::command::{ReqId, Start};
+use crate::protocol::refusal::ErrorCode;
+use crate::protocol::reply::{self, ChannelResult, Effective, Resumed};
 use crate::protocol::terms::{Interval, Terms, Wish};
 
-use super::super::cohorts::{CohortId, CohortKey, Subscription};
+use super::super::cohorts::{Cohort, CohortId, CohortKey, Subscription};
 use super::super::connection::{ConnectionId, find_mut};
-use super::super::lag::{Lag, Next, Place, View};
+use super::super::lag::{End, Lag, Place, Stage, View};
 use super::Shard;
+use super::recovery::{Wanted, stage};
 
 impl Shard {
     pub(super) fn subscribe<'a>(
@@ -27,17 +28,30 @@ impl Shard {
         id: ConnectionId,
         channels: &'a [String],
         wish: Wish,
+        start: &Start,
+        req_id: Option<&ReqId>,
     ) -> Vec<ChannelResult<'a>> {
         self.prepare_change(id);
         let mut set = self.subscriptions(id).to_vec();
+        let is_first = set.is_empty();
         let wishes: FxHashSet<_> = set.iter().map(|held| held.wish).collect();
         let has_room = wishes.len() < CLASSES_MAX || wishes.contains(&wish);
-        let outcomes = channels
-            .iter()
-            .map(|channel| self.add_to(id, &mut set, channel, wish, has_room))
+        let may_recover = self.may_recover(id) || *start == Start::LIVE;
+        let outcomes: Vec<_> = (channels.iter())
+            .map(|channel| match may_recover {
+                true => self.add_to(id, &mut set, channel, wish, has_room),
+                false => Err(too_many_recoveries()),
+            })
             .collect();
-        self.resubscribe(id, set);
-        self.results(id, channels, outcomes)
+        let patterns: Vec<_> = outcomes.iter().flatten().map(|held| &held.pattern).collect();
+        let (wanted, resumed) = self.recovery_of(id, &patterns, is_first, start, req_id);
+        let ahead = wanted.as_ref().map_or(0, |wanted| wanted.ahead);
+        let is_changed = !patterns.is_empty();
+        self.resubscribe(id, set, wanted);
+        if is_changed {
+            self.wait_for(id, is_first, ahead);
+        }
+        self.results(id, channels, outcomes, resumed)
     }
 
     /// Adds one pattern to `set`, which `has_room` for the wish or has it already.
@@ -90,8 +104,8 @@ impl Shard {
                 })
             })
             .collect();
-        self.resubscribe(id, set);
-        self.results(id, channels, outcomes)
+        self.resubscribe(id, set, None);
+        self.results(id, channels, outcomes, None)
     }
 
     fn results<'a>(
@@ -99,12 +113,16 @@ impl Shard {
         id: ConnectionId,
         channels: &'a [String],
         outcomes: Vec<Result<Subscription, (ErrorCode, String)>>,
+        resumed: Option<Resumed>,
     ) -> Vec<ChannelResult<'a>> {
         let seq = self.boundary(id);
         (channels.iter().zip(outcomes))
             .map(|(channel, outcome)| ChannelResult {
                 channel,
-                outcome: outcome.map(|subscription| self.effective(&subscription, seq)),
+                outcome: outcome.map(|subscription| Effective {
+                    resumed,
+                    ..self.effective(&subscription, seq)
+                }),
             })
             .collect()
     }
@@ -114,29 +132,38 @@ impl Shard {
     pub(super) fn prepare_change(&mut self, id: ConnectionId) {
         self.make_ready(id);
         self.keep_up(id);
-        let Some((view, lag)) = self.lagging(id) else { return };
-        if lag.next.as_ref().is_some_and(|next| next.at < view.log.tail()) {
+        while let Some((view, lag)) = self.lagging(id)
+            && lag.end.as_ref().is_some_and(|end| end.at < view.log.tail())
+        {
+            self.abandon_snapshot(id);
             self.skip_to_next(id);
-            self.begin_next(id);
+            if !self.begin_next(id) {
+                return;
+            }
             self.keep_up(id);
         }
     }
 
     /// Gives a connection that is not in sync another set; returns for each class of the present
     /// one how many open events it loses, because nothing of the new set matches their channels.
-    pub(super) fn resubscribe(&mut self, id: ConnectionId, set: Vec<Subscription>) -> Vec<u64> {
+    pub(super) fn resubscribe(
+        &mut self,
+        id: ConnectionId,
+        set: Vec<Subscription>,
+        wanted: Option<Wanted>,
+    ) -> Vec<u64> {
         let Some(connection) = self.connection(id) else { return Vec::new() };
-        if *self.subscriptions(id) == set {
+        if wanted.is_none() && *self.subscriptions(id) == set {
             return Vec::new();
         }
         let tier = connection.tier;
-        self.change_cohort(id, CohortKey { set: Rc::from(set), tier })
+        self.change_cohort(id, CohortKey { set: Rc::from(set), tier }, wanted)
     }
 
     /// Moves a client's conflating subscriptions to a slower or faster tier, and tells it.
     pub(super) fn change_tier(&mut self, id: ConnectionId, tier: Option<Interval>) {
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        if connection.lag.as_ref().is_some_and(|lag| lag.next.is_some()) {
+        if connection.lag.as_ref().is_some_and(|lag| !lag.stages.is_empty()) {
             return; // One change at a time; there will be another look.
         }
         let classes = self.cohorts.cohort(connection.cohort).classes.list();
@@ -146,24 +173,30 @@ impl Shard {
         connection.tier = tier;
         self.prepare_change(id);
         let set = self.subscriptions(id);
-        self.change_cohort(id, CohortKey { set, tier });
+        self.change_cohort(id, CohortKey { set, tier }, None);
         let seq = self.boundary(id);
         self.counters().tier_moves.add(1);
         self.say(id, |out| reply::tier(out, tier, seq));
     }
 
-    fn change_cohort(&mut self, id: ConnectionId, key: CohortKey) -> Vec<u64> {
+    fn change_cohort(
+        &mut self,
+        id: ConnectionId,
+        key: CohortKey,
+        wanted: Option<Wanted>,
+    ) -> Vec<u64> {
         let head = (&self.log).into();
         let cohort = self.cohorts.hold(key, &mut self.channels, head);
         let Some((view, lag)) = self.lagging(id) else {
             self.cohorts.release(cohort);
             return Vec::new();
         };
-        if lag.next.is_none() && view.start(lag).is_none() && !view.cohort.is_pending() {
+        let is_idle = lag.end.is_none() && !view.is_behind(lag) && !view.cohort.is_pending();
+        if is_idle && wanted.is_none() {
             self.enter_cohort(id, cohort);
             return Vec::new();
         }
-        self.schedule(id, cohort)
+        self.schedule(id, cohort, wanted)
     }
 
     /// Makes `cohort` the set in force for a connection that has everything.
@@ -174,84 +207,78 @@ impl Shard {
         let cohort = self.cohorts.cohort(cohort);
         let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
         let head = self.log.head();
-        let lag = Lag { behind, ..view.lag(head, head, head) };
+        let pending = connection.lag.as_mut().map(|lag| std::mem::take(&mut lag.pending));
+        let pending = pending.unwrap_or_default();
+        let lag = Lag { behind, pending, ..view.lag(head, head, head) };
         connection.joined_at = head;
         connection.lag = Some(Box::new(lag));
         self.cohorts.release(before);
     }
 
     /// Notes `cohort` as the set that a lagging connection is to have from its pending change on,
-    /// or else from the head; returns what it loses of each class of the present set.
-    fn schedule(&mut self, id: ConnectionId, cohort: CohortId) -> Vec<u64> {
+    /// or else from the head, after a recovery if one is wanted; returns what it loses of each
+    /// class of the present set.
+    fn schedule(&mut self, id: ConnectionId, cohort: CohortId, wanted: Option<Wanted>) -> Vec<u64> {
         let (head, seq_last) = (self.log.head(), self.log.seq_last());
         let Some(connection) = find_mut(&mut self.connections, id) else { return Vec::new() };
+        if wanted.is_some() {
+            self.cohorts.cohort_mut(cohort).add_holder();
+        }
         let present = self.cohorts.cohort(connection.cohort);
         let coming = self.cohorts.cohort(cohort);
         let Some(lag) = connection.lag.as_deref_mut() else { return Vec::new() };
         let (log, retained, slots) = (&self.log, &self.retained, &self.slots);
+        let end = lag.end.get_or_insert_with(|| End {
+            at: head,
+            seq: seq_last,
+            due: present.classes.list().iter().map(|class| (class.events, class.bytes)).collect(),
+        });
+        let (at, seq) = (end.at, end.seq);
+        // The live stage that was to come; recoveries before it stay.
+        let before = lag.stages.pop_back();
+        let view = View { log, retained, slots, cohort: coming };
+        let mut former = Vec::new();
+        for stage in &mut lag.stages {
+            former.extend(adopt(stage, &view, cohort, |id| self.cohorts.cohort(id)));
+        }
+        if let Some(wanted) = wanted {
+            lag.stages.push_back(stage(&view, cohort, wanted, (at, seq)));
+        }
+        let places = places_at(&view, at, seq);
+        lag.stages.push_back(Stage { cohort, places, end: None, recovery: None });
         let view = View { log, retained, slots, cohort: present };
-        let before = lag.next.take();
-        let (at, seq) = before.as_ref().map_or((head, seq_last), |next| (next.at, next.seq));
-        let due = before.as_ref().map_or_else(
-            || present.classes.list().iter().map(|class| (class.events, class.bytes)).collect(),
-            |next| next.due.clone(),
-        );
-        let places = places_at(&View { log, retained, slots, cohort: coming }, at, seq);
-        lag.next = Some(Next { cohort, at, seq, due, places });
-
-        let removed: FxHashSet<_> = (present.channels())
-            .filter(|&channel| !coming.classes.wants(channel) && !lag.removed.contains(&channel))
-            .collect();
-        let mut lost = vec![(0, 0); lag.places.len()];
-        if let Some(start) = view.start(lag).filter(|_| !removed.is_empty()) {
-            view.each(lag, start, |item| {
-                if removed.contains(&item.entry.channel) {
-                    lost[item.class].0 += 1;
-                    lost[item.class].1 += u64::from(item.entry.len);
-                }
-                ControlFlow::Continue(())
-            });
+        let unwanted = present.channels().filter(|&channel| !coming.classes.wants(channel));
+        let lost = view.remove(lag, unwanted.collect());
+        for former in former {
+            self.cohorts.cohort_mut(cohort).add_holder();
+            self.cohorts.release(former);
         }
-        for (place, (events, bytes)) in lag.places.iter_mut().zip(&lost) {
-            place.take(*events, *bytes);
-        }
-        lag.removed.extend(removed);
         if let Some(before) = before {
             self.cohorts.release(before.cohort);
         }
-        lost.into_iter().map(|(events, _)| events).collect()
-    }
-
-    /// Makes a pending change take effect, when everything before it was sent; false when there is
-    /// none.
-    pub(super) fn begin_next(&mut self, id: ConnectionId) -> bool {
-        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
-        let Some(lag) = connection.lag.as_deref_mut() else { return false };
-        let Some(next) = lag.next.take() else { return false };
-        let before = std::mem::replace(&mut connection.cohort, next.cohort);
-        connection.joined_at = next.at;
-        let may_have_skipped = lag.behind || lag.places.iter().any(|place| place.conflating);
-        lag.places = next.places;
-        lag.removed = FxHashSet::default();
-        self.cohorts.release(before);
-        if may_have_skipped {
-            self.join_books(id);
-        }
-        true
+        lost
     }
 
     /// The set that the client has, or is about to have.
     pub(super) fn subscriptions(&self, id: ConnectionId) -> Rc<[Subscription]> {
         let connection = self.connection(id).expect("the caller has just seen it");
-        let next = connection.lag.as_ref().and_then(|lag| lag.next.as_ref());
-        let cohort = next.map_or(connection.cohort, |next| next.cohort);
+        let last = connection.lag.as_ref().and_then(|lag| lag.stages.back());
+        let cohort = last.map_or(connection.cohort, |last| last.cohort);
         Rc::clone(&self.cohorts.cohort(cohort).key.set)
     }
 
     /// The client's set holds for every event after this `seq`.
     pub(super) fn boundary(&self, id: ConnectionId) -> u64 {
-        let next = self.connection(id).and_then(|c| c.lag.as_ref()?.next.as_ref());
-        next.map_or_else(|| self.log.seq_last(), |next| next.seq)
+        self.end(id).map_or_else(|| self.log.seq_last(), |end| end.seq)
+    }
+
+    /// Number of the first log entry that the client's set holds for.
+    pub(super) fn boundary_entry(&self, id: ConnectionId) -> u64 {
+        self.end(id).map_or_else(|| self.log.head(), |end| end.at)
+    }
+
+    fn end(&self, id: ConnectionId) -> Option<&End> {
+        self.connection(id).and_then(|connection| connection.lag.as_ref()?.end.as_ref())
     }
 
     pub(super) fn effective(&self, subscription: &Subscription, seq: u64) -> Effective {
@@ -264,15 +291,40 @@ impl Shard {
         let (whole, parts) = self.cohorts.rules().of_pattern(pattern);
         let agree = |rule| Terms::agree(&subscription.wish, rule);
         let except = parts.map(|rule| (rule.pattern.clone(), agree(Some(&rule.wish)))).collect();
-        Effective { terms: agree(whole), seq, matched, except }
+        Effective { terms: agree(whole), seq, matched, resumed: None, except }
     }
 }
 
 /// Places of a connection that enters a cohort at entry `at`, which is in the log.
-fn places_at(view: &View<'_>, at: u64, seq: u64) -> Vec<Place> {
+pub(super) fn places_at(view: &View<'_>, at: u64, seq: u64) -> Vec<Place> {
     let mut lag = view.lag(at, at, at);
     for place in &mut lag.places {
         (place.from, place.seq_from) = (at, seq);
     }
     lag.places
+}
+
+/// A snapshot that has not begun is sent on the terms of the newest set, so that a client holds no
+/// more sets than it has replays to come; returns the set that it was to be sent on.
+fn adopt<'a>(
+    stage: &mut Stage,
+    view: &View<'_>,
+    cohort: CohortId,
+    of: impl Fn(CohortId) -> &'a Cohort,
+) -> Option<CohortId> {
+    let recovery = stage.recovery.as_mut().filter(|recovery| recovery.walk.is_some())?;
+    let end = stage.end.as_mut().filter(|_| stage.cohort != cohort)?;
+    // It stays one of the channels that it was asked for.
+    recovery.only.get_or_insert_with(|| of(stage.cohort).channels().collect());
+    stage.places = places_at(view, end.at, end.seq);
+    end.due = stage.places.iter().map(|place| (place.taken, place.taken_bytes)).collect();
+    Some(std::mem::replace(&mut stage.cohort, cohort))
+}
+
+fn too_many_recoveries() -> (ErrorCode, String) {
+    let message = format!(
+        "{RECOVERIES_MAX} snapshots or replays are still to be sent; wait for their end, or name \
+         more channels in one request"
+    );
+    (ErrorCode::TooManyRecoveries, message)
 }

@@ -10,6 +10,7 @@ use crate::protocol::reply;
 use crate::protocol::terms::Interval;
 
 use super::super::Now;
+use super::super::cohorts::COHORT_EMPTY;
 use super::super::connection::{Connection, ConnectionId, Lane, Phase};
 use super::Shard;
 
@@ -28,6 +29,20 @@ impl Shard {
         for _ in 0..places.div_ceil(steps) {
             self.sweep_at = if self.sweep_at + 1 >= places { 0 } else { self.sweep_at + 1 };
             self.look_at(self.sweep_at, now);
+        }
+        self.note_progress();
+    }
+
+    /// Notes how many clients have subscribed, and up to where everybody was sent everything.
+    fn note_progress(&self) {
+        let counters = self.counters();
+        // The cohort without subscriptions has a hold of its own.
+        let strangers = self.cohorts.cohort(COHORT_EMPTY).holders() - 1;
+        counters.subscribed.set(self.connections.len().saturating_sub(strangers) as u64);
+        let is_sampling = Interval::ALL.iter().any(|&interval| self.cohorts.is_waiting(interval));
+        let is_done = self.pass.is_over() && !self.is_pass_due() && !is_sampling;
+        if is_done && counters.blocked.value() == 0 {
+            counters.settled_seq.set(self.log.seq_last());
         }
     }
 

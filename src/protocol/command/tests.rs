@@ -15,8 +15,11 @@ fn names(names: &[&str]) -> Vec<String> {
 
 #[test]
 fn requests_are_read_as_the_protocol_shows_them() {
-    let subscribe =
-        |channels: &[&str], wish| Command::Subscribe { channels: names(channels), wish };
+    let subscribe = |channels: &[&str], wish, snapshot, resume| Command::Subscribe {
+        channels: names(channels),
+        wish,
+        start: Start { snapshot, resume },
+    };
     for (text, req_id, command) in [
         (
             r#"{"method":"subscribe","params":{"channels":["trade.BTCUSDT","quote.*"],
@@ -25,6 +28,8 @@ fn requests_are_read_as_the_protocol_shows_them() {
             subscribe(
                 &["trade.BTCUSDT", "quote.*"],
                 Wish { policy: Some(Policy::All), ..Wish::default() },
+                false,
+                None,
             ),
         ),
         (
@@ -39,12 +44,25 @@ fn requests_are_read_as_the_protocol_shows_them() {
                     max_lag_bytes: Some(1_000_000),
                     interval: Some(Interval::Ms100),
                 },
+                true,
+                None,
+            ),
+        ),
+        (
+            r#"{"method":"subscribe","params":{"channels":"a",
+                "resume":{"epoch":"01J","seq":18446744073709551615}}}"#,
+            None,
+            subscribe(
+                &["a"],
+                Wish::default(),
+                true,
+                Some(Resume { epoch: "01J".into(), seq: u64::MAX }),
             ),
         ),
         (
             r#"{"id":"a-1","params":{"channels":"\u003e"},"method":"subscribe"}"#,
             Some(ReqId::Text("a-1".into())),
-            subscribe(&[">"], Wish::default()),
+            subscribe(&[">"], Wish::default(), true, None),
         ),
         (
             r#"{"method":"unsubscribe","params":{"channels":["quote.*"]},"req_id":-2}"#,
@@ -53,6 +71,11 @@ fn requests_are_read_as_the_protocol_shows_them() {
         ),
         (r#"{"method":"list","req_id":null}"#, None, Command::List),
         (r#" {"method":"ping","params":{}} "#, None, Command::Ping),
+        (
+            r#"{"method":"verify","params":{"channel":"book.BTCUSDT"}}"#,
+            None,
+            Command::Verify { channel: "book.BTCUSDT".into() },
+        ),
     ] {
         assert_eq!(read(text), Ok(Request { req_id, command }), "{text}");
     }
@@ -81,9 +104,26 @@ fn every_mistake_is_refused_by_its_code_and_named_in_the_message() {
         (subscribe(r#"{"channels":["a",true]}"#), "param_invalid", "channels[1]"),
         (subscribe(r#"{"channels":"a","policy":1}"#), "param_invalid", "'policy'"),
         (subscribe(r#"{"channels":"a","policy":"best"}"#), "param_invalid", "'best'"),
-        (subscribe(r#"{"channels":"a","snapshot":true}"#), "param_unsupported", "snapshot"),
         (subscribe(r#"{"channels":"a","snapshot":1}"#), "param_invalid", "snapshot"),
-        (subscribe(r#"{"channels":"a","resume":{}}"#), "param_unsupported", "resume"),
+        (subscribe(r#"{"channels":"a","resume":7}"#), "param_invalid", "'resume' must be an"),
+        (subscribe(r#"{"channels":"a","resume":{"seq":7}}"#), "param_missing", "resume.epoch"),
+        (subscribe(r#"{"channels":"a","resume":{"epoch":"x"}}"#), "param_missing", "resume.seq"),
+        (
+            subscribe(r#"{"channels":"a","resume":{"epoch":"x","seq":-1}}"#),
+            "param_invalid",
+            "'resume.seq' must be a whole number",
+        ),
+        (
+            subscribe(r#"{"channels":"a","resume":{"epoch":"x","seq":1,"at":2}}"#),
+            "param_unknown",
+            "resume has no field 'at'; it takes epoch, seq",
+        ),
+        (r#"{"method":"verify","req_id":7}"#.into(), "param_missing", "'channel'"),
+        (
+            r#"{"method":"verify","params":{"channel":["a"]},"req_id":7}"#.into(),
+            "param_invalid",
+            "'channel' must be a string, found an array",
+        ),
         (
             subscribe(r#"{"channels":"a","polcy":"all"}"#),
             "param_unknown",

@@ -68,6 +68,17 @@ pub const fn header_len(payload_len: usize) -> usize {
     }
 }
 
+/// The payload of a whole unmasked frame; nothing of what is no frame.
+#[must_use]
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1).map(|byte| byte & !MASKED) {
+        Some(LENGTH_IN_2) => 4,
+        Some(LENGTH_IN_8) => 10,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// An unmasked frame's header on the stack; the first [`header_len`] bytes count.
 #[must_use]
 pub fn header(opcode: Opcode, payload_len: usize) -> [u8; 10] {

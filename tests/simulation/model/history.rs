@@ -44,6 +44,8 @@ pub(crate) struct Slot {
     pub(crate) last: u64,
     /// Its newest snapshot, 0 if there is none.
     pub(crate) snapshot: u64,
+    /// All of its events.
+    events: Vec<u64>,
 }
 
 /// What the producer gave for one event.
@@ -88,6 +90,7 @@ impl History {
         });
         let state = &mut self.slots[slot];
         let slot_prev = std::mem::replace(&mut state.last, seq);
+        state.events.push(seq);
         if given.snapshot {
             state.snapshot = seq;
         }
@@ -128,6 +131,38 @@ impl History {
         let at = usize::try_from(seq).unwrap().checked_sub(1).expect("seq begins at 1");
         let head = self.head();
         self.events.get(at).unwrap_or_else(|| panic!("there is no event {seq}, head is {head}"))
+    }
+
+    /// What counts of a channel right after event `seq`: of each key the newest, of a book its
+    /// newest snapshot and all since, and of what has no key only where that conflates.
+    pub(crate) fn counting(
+        &self,
+        channel: usize,
+        seq: u64,
+        conflates: impl Fn(bool) -> bool,
+    ) -> Vec<u64> {
+        let mut counting = Vec::new();
+        for slot in &self.slots {
+            let events = &slot.events[..slot.events.partition_point(|&other| other <= seq)];
+            let Some(&last) = events.last() else { continue };
+            let newest = self.event(last);
+            let counts = newest.key.is_some() || newest.book || conflates(false);
+            if newest.channel != channel || !counts {
+                continue;
+            }
+            let replaces = |&seq: &u64| self.event(seq).snapshot || !self.event(seq).book;
+            let base = events.iter().rposition(replaces).expect("a book begins with a snapshot");
+            counting.extend_from_slice(&events[base..]);
+        }
+        counting
+    }
+
+    /// The events of the same slot that stand for event `seq`: of a book its later snapshots.
+    pub(crate) fn replacements(&self, seq: u64) -> Vec<u64> {
+        let slot = &self.slots[self.event(seq).slot];
+        let first = slot.events.partition_point(|&other| other <= seq);
+        let later = slot.events[first..].iter().copied();
+        later.filter(|&seq| self.event(seq).snapshot || !self.event(seq).book).collect()
     }
 
     pub(crate) fn name(&self, seq: u64) -> &str {

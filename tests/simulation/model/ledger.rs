@@ -19,7 +19,7 @@ pub(super) enum State {
 }
 
 /// A loss receipt.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Receipt {
     /// Names, or patterns where there are too many names.
     pub(super) channels: Vec<String>,
@@ -59,11 +59,24 @@ pub(super) struct Ledger {
     pub(super) changed: u64,
     /// Its socket was full at some time.
     pub(super) slow: bool,
+    /// Live events may have waited for a recovery.
+    pub(super) waited: bool,
+    /// The server keeps hardly anything beside its log.
+    pub(super) forgets: bool,
 }
 
 impl Ledger {
+    pub(super) fn new(forgets: bool) -> Self {
+        Self { forgets, ..Self::default() }
+    }
+
     pub(super) fn begin(&mut self, seq: u64) {
         (self.base, self.proven, self.changed) = (seq, seq, seq);
+    }
+
+    /// Whether anything was ever sampled.
+    pub(super) fn samples(&self) -> bool {
+        self.terms.iter().any(|terms| terms.interval_ms.is_some())
     }
 
     /// A channel is wanted no more from `seq` on.
@@ -225,7 +238,7 @@ impl Ledger {
         }
         // The note that a book was dropped comes where its last dropped event was. Until then the
         // others of the channel go on; the settlement sees what is not made good.
-        if event.book && (self.slow || terms.interval_ms.is_some()) {
+        if event.book && (self.slow || self.waited || terms.interval_ms.is_some()) {
             return;
         }
         panic!(
@@ -239,7 +252,8 @@ impl Ledger {
 
     /// Whether a newer event may stand for one of these terms.
     pub(super) fn may_conflate(&self, terms: &Terms) -> bool {
-        terms.policy == Policy::Latest && (self.slow || terms.interval_ms.is_some())
+        let may_lag = self.slow || self.waited;
+        terms.policy == Policy::Latest && (may_lag || terms.interval_ms.is_some())
     }
 
     fn is_receipted(&self, seq: u64, history: &History) -> bool {

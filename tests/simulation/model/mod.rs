@@ -9,6 +9,8 @@ mod frames;
 mod history;
 mod ledger;
 mod receipts;
+mod recovery;
+mod start;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,8 @@ use serde_json::value::RawValue;
 
 pub(crate) use history::{Given, History, INTERVALS_MS};
 use ledger::{Ledger, Receipt, State};
+use recovery::Recovery;
+pub(crate) use recovery::Start;
 pub(crate) use terms::{Policy, Wish};
 use terms::{Set, check_entry};
 
@@ -32,6 +36,8 @@ use crate::totals::Totals;
 pub(crate) struct Setup {
     pub(crate) rules: Vec<(String, Wish)>,
     pub(crate) log_bytes: usize,
+    /// It keeps hardly anything beside its log.
+    pub(crate) forgets: bool,
     pub(crate) tier_moves: bool,
     /// What goes wrong with each frame of a kind, to show that it is seen.
     pub(crate) mischief: Option<Mischief>,
@@ -48,7 +54,7 @@ pub(crate) enum Mischief {
 /// A request that changes the set.
 #[derive(Debug, Clone)]
 pub(crate) enum Asked {
-    Subscribe(Wish),
+    Subscribe(Wish, Start),
     Unsubscribe,
 }
 
@@ -74,6 +80,12 @@ pub(crate) struct Judge {
     ledger: Ledger,
     asked: BTreeMap<u64, Asked>,
     welcomed: bool,
+    /// Recoveries that were answered and have not ended, in order.
+    recoveries: Vec<Recovery>,
+    /// A recovery has begun.
+    has_recovered: bool,
+    /// It has everything up to here, which had not come to the shard when it subscribed.
+    ahead: u64,
     /// The cause of the receipt, if that was the last message.
     receipt_before: Option<String>,
     pub(crate) totals: Totals,
@@ -92,12 +104,15 @@ impl Judge {
     pub(crate) fn new(name: &str, setup: Rc<Setup>) -> Self {
         Self {
             name: name.into(),
+            ledger: Ledger::new(setup.forgets),
             setup,
             unparsed: Vec::new(),
             set: Set::default(),
-            ledger: Ledger::default(),
             asked: BTreeMap::new(),
             welcomed: false,
+            recoveries: Vec::new(),
+            has_recovered: false,
+            ahead: 0,
             receipt_before: None,
             totals: Totals::default(),
             pongs: 0,
@@ -154,6 +169,7 @@ impl Judge {
     pub(crate) fn finish(&mut self, history: &History) {
         assert!(self.unparsed.is_empty(), "{}: a frame was begun and not finished", self.name);
         self.open_to(history.head(), history);
+        assert!(self.recoveries.is_empty(), "{}: {:?} has no end", self.name, self.recoveries);
         let superseded = self.named(|judge| receipts::settle(&judge.ledger, history, true));
         self.totals.superseded += superseded;
     }
@@ -171,7 +187,8 @@ impl Judge {
         let is_sampled =
             open.any(|(seq, terms)| terms.interval_ms.is_some() && history.event(seq).book);
         drop(open);
-        let may_end = self.ledger.slow || is_sampled;
+        // What waits for a recovery may be overwritten before its turn.
+        let may_end = self.ledger.slow || is_sampled || self.has_recovered;
         assert!(may_end, "{}: 4100 although its socket was never full", self.name);
         let log_bytes = self.setup.log_bytes;
         let justified = self.ledger.open().any(|(seq, terms)| {
@@ -186,6 +203,9 @@ impl Judge {
             let is_over = is_limited || is_gone || is_replaced;
             (terms.policy == Policy::Close && is_over) || (event.book && is_gone)
         });
+        let mut recovering = self.recoveries.iter().flat_map(Recovery::missing);
+        let justified =
+            justified || recovering.any(|seq| history.may_be_overwritten(seq, log_bytes));
         // An answer that it never got may have said more.
         assert!(
             justified || !self.asked.is_empty(),
@@ -225,7 +245,11 @@ impl Judge {
         let seq = || value["seq"].as_u64().expect("a seq");
         match value["type"].as_str() {
             Some("welcome") => self.ledger.begin(seq()),
+            Some(kind @ ("snapshot_begin" | "replay_begin" | "snapshot_end" | "replay_end")) => {
+                self.recovery(kind, value, seq(), history);
+            }
             Some("heartbeat") => {
+                assert!(self.recoveries.is_empty(), "{}: nothing is under way", self.name);
                 self.open_to(seq(), history);
                 self.named(|judge| judge.ledger.prove(seq(), history));
             }
@@ -244,20 +268,31 @@ impl Judge {
 
     fn gap(&mut self, value: &Value, history: &History) {
         let number = |name: &str| value[name].as_u64().unwrap_or_else(|| panic!("{name}: {value}"));
-        let (from, to, missed) = (number("from"), number("to"), number("missed"));
+        let (from, to) = (number("from"), number("to"));
         let cause = value["cause"].as_str().expect("a cause").to_owned();
-        let channels: Vec<_> = (value["channels"].as_array().expect("channels").iter())
-            .map(|name| name.as_str().expect("a name").to_owned())
-            .collect();
-        let name = &self.name;
+        let channels = texts(&value["channels"]);
+        let name = Rc::clone(&self.name);
+        assert_eq!(value["recover"], recover(&cause), "{name}: {value}");
+        let missed = value["missed"].as_u64();
+        let receipt = Receipt { channels, from, to, missed: missed.unwrap_or(0) };
+        if let Some(recovery) = self.active()
+            && recovery.receipt(&receipt, &cause, missed)
+        {
+            self.totals.receipts_of_recoveries += 1;
+            return;
+        }
+        if missed.is_none() && cause == "slow" {
+            return self.overrun(&receipt, history);
+        }
+        let (channels, missed) = (&receipt.channels, number("missed"));
         // A sampled value can be lost within its interval, where the server keeps too little.
-        let may_miss = self.ledger.slow || (from, missed) == (to, 1) && cause == "slow";
+        // A set that takes effect later than it was asked for leaves books time to begin anew.
+        let waited = cause == "snapshot";
+        let may_miss = self.ledger.slow || waited || (from, missed) == (to, 1) && cause == "slow";
         assert!(may_miss, "{name}: a receipt although its socket was never full: {value}");
         assert!(channels.is_sorted() && !channels.is_empty(), "{name}: names in order: {value}");
         assert!(from <= to && missed > 0, "{name}: a receipt is for something: {value}");
-        assert_eq!(value["recover"], "none", "{name}: {value}");
         self.open_to(to, history);
-        let receipt = Receipt { channels, from, to, missed };
         self.check_candidates(&receipt, &cause, history);
         self.totals.count_receipt(&cause, missed);
         self.ledger.receipts.push(receipt);
@@ -273,7 +308,8 @@ impl Judge {
         for seq in receipt.from.max(self.ledger.base() + 1)..=receipt.to {
             let State::Open(number) = self.ledger.state(seq) else { continue };
             let (terms, channel) = (self.ledger.terms(number), history.name(seq));
-            let is_kept = terms.policy == Policy::Close && !self.may_end();
+            // A book of which the client had nothing begins anew, without a skip.
+            let is_kept = terms.policy == Policy::Close && !self.may_end() && cause != "snapshot";
             if is_kept || !receipt.covers(seq, channel) {
                 continue;
             }
@@ -391,12 +427,14 @@ impl Judge {
             self.ledger.changed
         );
         self.open_to(seq, history);
+        let is_first = self.set.patterns.is_empty();
         for result in value["result"].as_array().into_iter().flatten() {
             if !result["seq"].is_u64() {
                 continue;
             }
             let pattern = result["channel"].as_str().expect("a channel");
-            if let Asked::Subscribe(wish) = &asked {
+            if let Asked::Subscribe(wish, start) = &asked {
+                assert_eq!(result["resumed"].is_boolean(), start.resume.is_some(), "{value}");
                 let names: Vec<_> = history.channels.iter().map(|c| &*c.name).collect();
                 check_entry(result, wish, &self.setup.rules, &names);
                 self.set.patterns.insert(pattern.to_owned(), *wish);
@@ -405,11 +443,24 @@ impl Judge {
                 assert!(held.is_some(), "{}: {pattern} was not subscribed: {value}", self.name);
             }
         }
-        self.change(seq, false, history);
+        if let Asked::Subscribe(_, start) = asked {
+            let why = self.check_place(start, seq, is_first, value, history);
+            self.change(seq, false, history);
+            let good = value["result"].as_array().into_iter().flatten();
+            let good = good.filter(|result| result["seq"].is_u64());
+            let patterns = good.map(|result| result["channel"].as_str().unwrap().to_owned());
+            let (set, rules) = (&mut self.set, &self.setup.rules);
+            let terms = |channel| set.terms(channel, rules, history);
+            let why = why.as_deref();
+            let id = req_id.expect("its client numbers them");
+            let recovery = Recovery::new(id, start, why, seq, patterns.collect(), history, terms);
+            self.recoveries.extend(recovery);
+        } else {
+            self.change(seq, false, history);
+        }
     }
 
     fn data(&mut self, data: &Data<'_>, history: &History) {
-        self.named(|judge| judge.open_to(data.seq, history));
         let expected = history.event(data.seq);
         assert_eq!(data.channel, history.name(data.seq));
         assert_eq!((&data.key, data.ts), (&expected.key, expected.ts));
@@ -419,6 +470,12 @@ impl Judge {
         if self.setup.mischief == Some(Mischief::LoseData) && expected.key.is_none() {
             return;
         }
+        if let Some(recovery) = self.active().filter(|recovery| data.seq <= recovery.boundary) {
+            recovery.deliver(data.seq, history);
+            self.totals.recovered += 1;
+            return;
+        }
+        self.named(|judge| judge.open_to(data.seq, history));
         let wanted = self.set.terms(expected.channel, &self.setup.rules, history);
         let sampled = self.named(|judge| {
             let seq = data.seq;
@@ -444,6 +501,8 @@ impl Judge {
     /// ends at once. What a notice ends by its policy must be receipted and stays open.
     fn change(&mut self, boundary: u64, notice: bool, history: &History) {
         self.set.changed();
+        // What is sampled waits for its tick, and the change for that.
+        self.ledger.waited |= self.ledger.samples();
         let receipts = u16::try_from(self.ledger.receipts.len()).unwrap();
         for channel in 0..history.channels.len() {
             if self.set.terms(channel, &self.setup.rules, history).is_none() {
@@ -452,8 +511,12 @@ impl Judge {
         }
         for seq in self.ledger.base() + 1..=self.ledger.opened() {
             let state = self.ledger.state(seq);
-            if matches!(state, State::Delivered | State::Dropped(_)) {
-                continue;
+            // What was unsubscribed may be wanted again before the change has taken effect.
+            let is_again = seq > boundary && boundary == self.ledger.changed;
+            match state {
+                State::Delivered => continue,
+                State::Dropped(_) if !is_again => continue,
+                _ => {}
             }
             let event = history.event(seq);
             let terms = self.set.terms(event.channel, &self.setup.rules, history);
@@ -462,8 +525,9 @@ impl Judge {
                 if open && self.ledger.is_passed(seq, event.channel) {
                     continue;
                 }
+                let dropped = matches!(state, State::Dropped(_));
                 let state = match self.ledger.wanted(event, terms) {
-                    State::Unwanted if open => State::Dropped(receipts),
+                    State::Unwanted if open || dropped => State::Dropped(receipts),
                     state => state,
                 };
                 self.ledger.set(seq, state);
@@ -476,7 +540,18 @@ impl Judge {
                 }
             }
         }
+        for seq in boundary + 1..=self.ahead {
+            self.ledger.set(seq, State::Unwanted);
+        }
         self.ledger.changed = boundary;
+        let (set, rules) = (&mut self.set, &self.setup.rules);
+        let wanted: Vec<_> = (0..history.channels.len())
+            .map(|channel| set.terms(channel, rules, history).is_some())
+            .collect();
+        for recovery in &mut self.recoveries {
+            recovery.unsubscribe(history, |channel| wanted[channel]);
+            recovery.adopt(history, |channel| set.terms(channel, rules, history));
+        }
     }
 
     /// Does something whose panic is followed by the client's name.
@@ -495,4 +570,18 @@ impl Drop for Name {
             eprintln!("that was {}", self.0);
         }
     }
+}
+
+/// What a client may do about a receipt.
+fn recover(cause: &str) -> &'static str {
+    match cause {
+        "max_age" | "max_lag_bytes" => "resume",
+        "slow" => "snapshot",
+        _ => "none",
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    let text = |name: &Value| name.as_str().expect("a text").to_owned();
+    value.as_array().expect("an array").iter().map(text).collect()
 }

@@ -1,6 +1,6 @@
 //! The judge judged: histories and messages made by hand, and what it says to them.
 
-use super::{Asked, Given, History, Judge, Policy, Setup, Wish};
+use super::{Asked, Given, History, Judge, Policy, Setup, Start, Wish};
 
 use std::rc::Rc;
 
@@ -34,7 +34,7 @@ impl Play {
 
     fn subscribe(&mut self, pattern: &str, wish: Wish, seq: u64) {
         self.asked += 1;
-        self.judge.ask(self.asked, Asked::Subscribe(wish));
+        self.judge.ask(self.asked, Asked::Subscribe(wish, Start::default()));
         let terms = super::terms::Terms::agree(&wish, None);
         let mut text = format!(
             r#"{{"method":"subscribe","success":true,"req_id":{},"result":[{{"channel":"{pattern}",
@@ -97,9 +97,10 @@ impl Play {
     }
 
     fn receipt(&mut self, channels: &str, from: u64, to: u64, missed: u64, cause: &str) {
+        let recover = super::recover(cause);
         self.say(&format!(
             r#"{{"channel":"control","type":"gap","channels":{channels},"from":{from},"to":{to},
-            "missed":{missed},"cause":"{cause}","recover":"none"}}"#
+            "missed":{missed},"cause":"{cause}","recover":"{recover}"}}"#
         ));
     }
 

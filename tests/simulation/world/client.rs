@@ -3,7 +3,7 @@
 use fanfare::fanout::connection::ConnectionId;
 use fanfare::fanout::shard::Outcome;
 
-use crate::model::{Asked, Judge};
+use crate::model::{Asked, Judge, Start};
 
 use super::random::Random;
 use super::rules;
@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// Says something now and then, and a great deal seldom.
-    pub(super) fn speak(&mut self, random: &mut Random) {
+    pub(super) fn speak(&mut self, head: u64, random: &mut Random) {
         self.mute |= random.below(1_000) < 2;
         if self.leaving || self.mute || !random.chance(25) {
             return;
@@ -102,20 +102,22 @@ impl Client {
         let count = if random.chance(3) { 10 + random.below(60) } else { 1 };
         for _ in 0..count {
             if !self.leaving {
-                self.say(random);
+                self.say(head, random);
             }
         }
     }
 
-    fn say(&mut self, random: &mut Random) {
+    fn say(&mut self, head: u64, random: &mut Random) {
         let req_id = self.asked;
         let patterns: Vec<_> = (0..1 + random.below(3)).map(|_| random.pick(&PATTERNS)).collect();
         let patterns = serde_json::to_string(&patterns).unwrap();
         let text = match random.below(20) {
             0..=9 => {
                 let wish = rules::wish(random);
-                self.judge.ask(req_id, Asked::Subscribe(wish));
-                request("subscribe", &patterns, &rules::params(&wish), req_id)
+                let start = start(head, random);
+                self.judge.ask(req_id, Asked::Subscribe(wish, start));
+                let params = rules::params(&wish) + &start_params(start);
+                request("subscribe", &patterns, &params, req_id)
             }
             10..=13 => {
                 self.judge.ask(req_id, Asked::Unsubscribe);
@@ -202,4 +204,21 @@ impl Client {
 fn request(method: &str, patterns: &str, params: &str, req_id: u64) -> String {
     let params = format!(r#"{{"channels":{patterns}{params}}}"#);
     format!(r#"{{"method":"{method}","params":{params},"req_id":{req_id}}}"#)
+}
+
+/// Where a subscription begins; the last event so far is `head`.
+fn start(head: u64, random: &mut Random) -> Start {
+    let at = usize::try_from(head).unwrap();
+    let near = at.saturating_sub(random.below(60));
+    let anywhere = random.below(at + 3);
+    let place = random.pick(&[near, near, at, anywhere]) as u64;
+    let resume = random.chance(35).then(|| (random.chance(90), place));
+    Start { snapshot: random.chance(60), resume }
+}
+
+fn start_params(start: Start) -> String {
+    let snapshot = if start.snapshot { "" } else { r#","snapshot":false"# };
+    let Some((is_epoch, seq)) = start.resume else { return snapshot.to_owned() };
+    let epoch = if is_epoch { "epoch" } else { "another" };
+    format!(r#"{snapshot},"resume":{{"epoch":"{epoch}","seq":{seq}}}"#)
 }

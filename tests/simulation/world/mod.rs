@@ -15,6 +15,7 @@ use fanfare::fanout::Now;
 use fanfare::fanout::connection::ConnectionId;
 use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
+use fanfare::handoff::batch::Batch;
 use fanfare::protocol::event::{Event, Kind};
 use fanfare::protocol::ws::close::CloseReason;
 use fanfare::telemetry::Telemetry;
@@ -45,6 +46,8 @@ pub(crate) struct World {
     shard: Shard,
     telemetry: Arc<Telemetry>,
     sequencer: Sequencer,
+    /// A batch that other shards have already.
+    held: Option<Arc<Batch>>,
     history: History,
     setup: Rc<Setup>,
     command_burst: u64,
@@ -69,7 +72,9 @@ impl World {
             2..30 => (64 << 10, 40, 600),
             _ => (8 << 10, 6, 500),
         };
+        let forgets = random.chance(20);
         let setup = Setup {
+            forgets,
             rules: rules::rules(&mut random),
             log_bytes,
             tier_moves: random.chance(50),
@@ -87,7 +92,7 @@ impl World {
             message_bytes_max: 4_096,
             heartbeat_ns: 2_000_000_000,
             // A few frames only: chains of books, and the newest of some slots, are lost.
-            retained_bytes: if random.chance(20) { 2_000 } else { 16 << 20 },
+            retained_bytes: if forgets { 2_000 } else { 16 << 20 },
             rules: Arc::new(rules::for_server(&setup.rules)),
             command_rate: random.pick(&[5, 20]),
             command_burst,
@@ -103,6 +108,7 @@ impl World {
             verbose,
             telemetry,
             sequencer: Sequencer::new(100, 100),
+            held: None,
             history: History::default(),
             setup: Rc::new(setup),
             command_burst: command_burst.into(),
@@ -193,10 +199,13 @@ impl World {
                 self.connect();
             }
             for client in &mut self.clients {
-                client.speak(&mut self.random);
+                client.speak(self.history.head(), &mut self.random);
             }
         }
         self.deliver_commands();
+        if !busy || self.random.chance(50) {
+            self.hand_over();
+        }
         self.flush();
         if !busy || self.random.chance(70) {
             let count = if self.random.chance(50) { TICKS } else { 1 };
@@ -231,7 +240,18 @@ impl World {
             let seq = self.sequencer.handle_event(&event, self.now.unix_ns).unwrap();
             assert_eq!(seq, self.history.push(given));
         }
-        if let Some(batch) = self.sequencer.next_batch() {
+        let batch = self.sequencer.next_batch();
+        self.telemetry.ingest.head_seq.set(self.history.head());
+        self.hand_over();
+        self.held = batch;
+        if !self.random.chance(15) {
+            self.hand_over();
+        }
+    }
+
+    /// The shard takes in the batch that it was late for, if there is one.
+    fn hand_over(&mut self) {
+        if let Some(batch) = self.held.take() {
             self.shard.handle_batch(&batch, self.now);
         }
     }
@@ -284,10 +304,14 @@ impl World {
 
     /// Passes until nothing is due, so that only full sockets make clients lag.
     fn flush(&mut self) {
-        for _ in 0..1_000 {
+        for number in 0..1_000 {
             self.pass();
             if !self.shard.is_pass_due() {
                 return;
+            }
+            // A client that is ahead of the shard waits for it.
+            if number == 20 {
+                self.hand_over();
             }
         }
         panic!("a thousand passes of one turn find something to send");

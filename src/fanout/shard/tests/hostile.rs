@@ -19,7 +19,7 @@ fn say(shard: &mut Shard, id: ConnectionId, text: &str) {
 }
 
 fn subscribe(shard: &mut Shard, id: ConnectionId, channel: &str) {
-    let params = format!(r#"{{"channels":["{channel}"]}}"#);
+    let params = format!(r#"{{"channels":["{channel}"],"snapshot":false}}"#);
     say(shard, id, &format!(r#"{{"method":"subscribe","params":{params}}}"#));
 }
 
@@ -78,7 +78,8 @@ fn sets_that_nobody_holds_are_forgotten_although_the_feed_is_quiet() {
 #[test]
 fn a_client_that_asks_on_leaves_nothing_behind_in_its_cohort() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
-    let sampled = r#"{"method":"subscribe","params":{"channels":["quiet"],"interval_ms":1000}}"#;
+    let sampled = r#"{"method":"subscribe",
+        "params":{"channels":["quiet"],"snapshot":false,"interval_ms":1000}}"#;
     let first = shard.handle_open(Member::anyone(), Now::default());
     say(&mut shard, first, sampled);
     event(&mut sequencer, "other", None, "1");

@@ -3,6 +3,7 @@
 mod flush;
 mod hostile;
 mod membership;
+mod recovery;
 
 use std::sync::Arc;
 

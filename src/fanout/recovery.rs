@@ -1,0 +1,53 @@
+//! What a client gets at the start of a subscription, before live events: a snapshot or a replay.
+//!
+//! A recovery is a stage of a lagging connection ([`super::lag`]) between what was due of its
+//! former set and the first live event of its new one. A replay reads the log like any laggard, a
+//! snapshot walks the slots ([`super::snapshot`]). Not here: when a stage begins and what is said
+//! of it (`shard::recovery`). Invariant: a recovery sends nothing from its stage's end on.
+
+use crate::handoff::batch::ChannelId;
+use crate::protocol::reply::{self, Asked, Cause};
+
+use super::channel_set::ChannelSet;
+use super::snapshot::Walk;
+
+/// A recovery that is wanted or under way.
+#[derive(Debug)]
+pub struct Recovery {
+    /// The client's request.
+    pub asked: Asked,
+    /// The channels that it is for; none: all of the cohort.
+    pub only: Option<ChannelSet>,
+    /// What is to be receipted when it begins: everything after this `seq`, for this reason.
+    pub lost: Option<(u64, Cause)>,
+    /// Present when it is a snapshot.
+    pub walk: Option<Walk>,
+}
+
+impl Recovery {
+    /// Whether it is for events of `channel`.
+    #[must_use]
+    pub fn concerns(&self, channel: ChannelId) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(channel))
+    }
+
+    /// What it is called on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> reply::Recovery {
+        match self.walk {
+            Some(_) => reply::Recovery::Snapshot,
+            None => reply::Recovery::Replay,
+        }
+    }
+}
+
+/// The notice that a snapshot is whole, which waits until what replaced parts of it is sent.
+#[derive(Debug)]
+pub struct Pending {
+    /// Number behind the last entry that must have been sent.
+    pub at: u64,
+    /// Last `seq` before `at`.
+    pub seq: u64,
+    /// The client's request.
+    pub asked: Asked,
+}

@@ -1,0 +1,370 @@
+//! The start of subscriptions: where a client goes on from, and what is said around it.
+//!
+//! The order of everything is: the answer, what was still due of the former set, the beginning's
+//! notice, a receipt if something is lost, the recovery's frames, the end's notice, live events.
+//! Not here: what is sent ([`super::super::recovery`], [`super::super::snapshot`]). Invariant: a
+//! client that wants to go on is replayed everything after its place, or told that it is not.
+
+use crate::limits::{RECOVERIES_MAX, REPLAYS_MAX};
+use crate::protocol::channel::Pattern;
+use crate::protocol::command::{ReqId, Resume, Start};
+use crate::protocol::reply::{self, Asked, Cause, Resumed};
+
+use super::super::channel_set::ChannelSet;
+use super::super::connection::{ConnectionId, find_mut};
+use super::super::lag::{End, Item, Place, Skipped, Stage, View};
+use super::super::recovery::{Pending, Recovery};
+use super::super::snapshot::Walk;
+use super::Shard;
+use super::subscriptions::places_at;
+
+/// A recovery that a request asks for.
+pub(super) struct Wanted {
+    recovery: Recovery,
+    /// Number of the first entry that is replayed, and the last `seq` before it.
+    from: Option<(u64, u64)>,
+    /// The client has everything up to this `seq`, which is yet to come here; 0: there is none.
+    pub(super) ahead: u64,
+}
+
+/// Where a client goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// At this log entry.
+    Entry(u64),
+    /// At an event that other shards have and this one is about to get.
+    Ahead,
+}
+
+impl Shard {
+    /// What new subscriptions to `patterns` begin with, and what came of the client's place;
+    /// nothing when they begin with the next event.
+    pub(super) fn recovery_of(
+        &self,
+        id: ConnectionId,
+        patterns: &[&Pattern],
+        is_first: bool,
+        start: &Start,
+        req_id: Option<&ReqId>,
+    ) -> (Option<Wanted>, Option<Resumed>) {
+        let seq = self.boundary(id);
+        let at = self.boundary_entry(id);
+        let origin = start.resume.as_ref().map(|resume| (resume.seq, self.locate(resume, at, seq)));
+        let resumed =
+            origin.map(|(_, origin)| origin.map_or_else(Resumed::Not, |_| Resumed::Whole));
+        let recovery = |walk, lost| Recovery {
+            asked: Asked {
+                channels: patterns.iter().map(|pattern| pattern.as_str().into()).collect(),
+                req_id: req_id.cloned(),
+            },
+            // A first set is recovered as a whole.
+            only: (!is_first).then(|| self.matching(patterns)),
+            lost,
+            walk,
+        };
+        let wanted = match origin {
+            _ if patterns.is_empty() => return (None, None),
+            None if !start.snapshot => return (None, None),
+            None => Wanted { recovery: recovery(Some(Walk::new(0)), None), from: None, ahead: 0 },
+            Some((since, Ok(Origin::Entry(number)))) => {
+                Wanted { recovery: recovery(None, None), from: Some((number, since)), ahead: 0 }
+            }
+            Some((since, Ok(Origin::Ahead))) => {
+                Wanted { recovery: recovery(None, None), from: Some((at, seq)), ahead: since }
+            }
+            Some((since, Err(cause))) => {
+                let since = if cause == Cause::TooOld { since } else { 0 };
+                let walk = start.snapshot.then(|| Walk::new(since));
+                let from = (!start.snapshot).then_some((at, seq));
+                Wanted { recovery: recovery(walk, Some((since, cause))), from, ahead: 0 }
+            }
+        };
+        (Some(wanted), resumed)
+    }
+
+    /// Where the log goes on after the client's place, before entry `at` and its boundary `seq`.
+    fn locate(&self, resume: &Resume, at: u64, seq: u64) -> Result<Origin, Cause> {
+        if *resume.epoch != *self.settings.epoch {
+            return Err(Cause::Epoch);
+        }
+        if resume.seq > seq {
+            // Cores take in the same batch one after the other.
+            let is_given = resume.seq <= self.telemetry.ingest.head_seq.value();
+            return if is_given { Ok(Origin::Ahead) } else { Err(Cause::Ahead) };
+        }
+        let oldest = self.log.tail().max(self.whole_from).min(at);
+        if resume.seq < self.log.seq_before(oldest) {
+            return Err(Cause::TooOld);
+        }
+        Ok(Origin::Entry(self.log.first_after(resume.seq, oldest..at)))
+    }
+
+    /// Channels that exist and that one of `patterns` matches.
+    fn matching(&self, patterns: &[&Pattern]) -> ChannelSet {
+        if patterns.iter().all(|pattern| pattern.is_exact()) {
+            return patterns.iter().filter_map(|p| self.channels.id(p.as_str())).collect();
+        }
+        let matches = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
+        (self.channels.iter()).filter(|(_, c)| matches(&c.name)).map(|(id, _)| id).collect()
+    }
+
+    /// Whether a connection may ask for another recovery before those are done that it waits for.
+    pub(super) fn may_recover(&self, id: ConnectionId) -> bool {
+        let lag = self.connection(id).and_then(|connection| connection.lag.as_ref());
+        let is_replay = |stage: &&Stage| stage.recovery.as_ref().is_some_and(|r| r.walk.is_none());
+        lag.is_none_or(|lag| {
+            lag.stages.len() < RECOVERIES_MAX
+                && lag.stages.iter().filter(is_replay).count() < REPLAYS_MAX
+        })
+    }
+
+    /// Makes a pending change take effect, when everything before it was sent; false when there is
+    /// none.
+    pub(super) fn begin_next(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
+        let Some(lag) = connection.lag.as_deref_mut() else { return false };
+        let Some(stage) = lag.stages.pop_front() else { return false };
+        let end = lag.end.take().expect("what is followed by a stage has an end");
+        let finished = lag.recovery.take();
+        let skipped = match finished.as_ref().map(|recovery| recovery.walk) {
+            None if lag.behind || lag.places.iter().any(|place| place.conflating) => {
+                Skipped::Anything
+            }
+            Some(None) if lag.behind => Skipped::Anything,
+            Some(None) => Skipped::Conflated,
+            Some(Some(walk)) if walk.is_replaced => Skipped::Unsent,
+            None | Some(Some(_)) => Skipped::Nothing,
+        };
+        lag.skipped = lag.skipped.max(skipped);
+        lag.places = stage.places;
+        lag.end = stage.end;
+        lag.recovery = stage.recovery;
+        lag.removed.clear();
+        connection.joined_at = end.at;
+        let before = std::mem::replace(&mut connection.cohort, stage.cohort);
+        self.cohorts.release(before);
+        match finished {
+            None => {
+                self.tell_whole(id, true);
+            }
+            Some(recovery) => self.end_recovery(id, *recovery, &end),
+        }
+        self.begin_stage(id);
+        true
+    }
+
+    /// Says what a stage begins with.
+    fn begin_stage(&mut self, id: ConnectionId) {
+        let Some((_, lag)) = self.lagging(id) else { return };
+        let Some(recovery) = &lag.recovery else {
+            if lag.waits() {
+                return self.catch_up_with(id);
+            }
+            return self.join_skipped(id);
+        };
+        let seq = lag.end.as_ref().map_or(0, |end| end.seq);
+        let (kind, lost) = (recovery.kind(), recovery.lost);
+        let asked = recovery.asked.clone();
+        self.leave_out_unwanted(id);
+        self.say(id, |out| reply::recovery_begin(out, kind, &asked, seq));
+        if let Some((since, cause)) = lost {
+            let names = self.lost_channels(id, since);
+            if !names.is_empty() {
+                self.write_gap(id, names, (since + 1, seq), None, cause);
+            }
+        }
+    }
+
+    fn end_recovery(&mut self, id: ConnectionId, recovery: Recovery, end: &End) {
+        let (kind, asked) = (recovery.kind(), recovery.asked);
+        if recovery.walk.is_some_and(|walk| walk.is_replaced) {
+            let (at, seq) = (self.log.head(), self.log.seq_last());
+            if let Some((_, lag)) = self.lagging(id) {
+                lag.pending.push(Pending { at, seq, asked });
+            }
+            return;
+        }
+        self.say(id, |out| reply::recovery_end(out, kind, &asked, end.seq));
+    }
+
+    /// Says of snapshots that they are whole, once what has replaced parts of them is sent and does
+    /// not wait for a tick, or `all` that was to be sent; false when there is nothing to say.
+    pub(super) fn tell_whole(&mut self, id: ConnectionId, all: bool) -> bool {
+        let Some((view, lag)) = self.lagging(id) else { return false };
+        if lag.pending.is_empty() || lag.recovery.is_some() {
+            return false;
+        }
+        let start = view.start(lag);
+        let is_sent = |pending: &mut Pending| {
+            let waits = view.cohort.is_within_interval(pending.at);
+            all || start.is_none_or(|start| start >= pending.at) && !waits
+        };
+        let told: Vec<_> = lag.pending.extract_if(.., is_sent).collect();
+        for Pending { seq, asked, .. } in &told {
+            let kind = reply::Recovery::Snapshot;
+            self.say(id, |out| reply::recovery_end(out, kind, asked, *seq));
+        }
+        !told.is_empty()
+    }
+
+    /// Leaves those channels out of a recovery that were unsubscribed since it was asked for.
+    fn leave_out_unwanted(&mut self, id: ConnectionId) {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let Some(lag) = connection.lag.as_deref_mut() else { return };
+        let Some(last) = lag.stages.back().filter(|last| last.cohort != connection.cohort) else {
+            return;
+        };
+        let coming = self.cohorts.cohort(last.cohort);
+        let cohort = self.cohorts.cohort(connection.cohort);
+        let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+        let unwanted = cohort.channels().filter(|&channel| !coming.classes.wants(channel));
+        view.remove(lag, unwanted.collect());
+    }
+
+    /// Names of the channels of a recovery that may have lost something after `since`.
+    fn lost_channels(&self, id: ConnectionId, since: u64) -> Vec<String> {
+        let Some(connection) = self.connection(id) else { return Vec::new() };
+        let Some(lag) = &connection.lag else { return Vec::new() };
+        let Some(recovery) = &lag.recovery else { return Vec::new() };
+        let cohort = self.cohorts.cohort(connection.cohort);
+        // Without a snapshot, also the newest value is one that never comes.
+        let is_snapshot = recovery.walk.is_some();
+        let counts_each = |channel, keyed| {
+            let class = cohort.classes.of(channel, keyed);
+            class.is_some_and(|class| !is_snapshot || !cohort.classes.list()[class].conflates())
+        };
+        (cohort.channels())
+            .filter(|channel| recovery.concerns(*channel) && !lag.removed.contains(channel))
+            .map(|id| (id, self.channels.channel(id)))
+            .filter(|(id, channel)| {
+                [false, true].iter().any(|&keyed| {
+                    channel.seq_last[usize::from(keyed)] > since && counts_each(*id, keyed)
+                })
+            })
+            .map(|(_, channel)| channel.name.to_string())
+            .take(crate::limits::RECEIPT_CHANNELS_MAX + 1)
+            .collect()
+    }
+
+    /// Says that a value which belongs into a snapshot is not kept any more, and goes on behind it.
+    pub(super) fn tell_unkept(&mut self, id: ConnectionId, item: &Item) {
+        let Some((view, lag)) = self.lagging(id) else { return };
+        let end = lag.end.as_ref().map_or(0, |end| end.seq);
+        let slot = view.slots.slot(item.entry.slot);
+        let is_uncounted = slot.is_broken || slot.is_book_at(item.number);
+        let seq = item.entry.seq;
+        let Some(walk) = lag.recovery.as_mut().and_then(|recovery| recovery.walk.as_mut()) else {
+            return;
+        };
+        let since = walk.since();
+        walk.leave_slot();
+        let name = self.channels.channel(item.entry.channel).name.to_string();
+        // Of a book everything since its snapshot is lost with one part, and nobody counted it.
+        let (range, missed) =
+            if is_uncounted { ((since + 1, end), None) } else { ((seq, seq), Some(1)) };
+        self.write_gap(id, vec![name], range, missed, Cause::Forgotten);
+    }
+
+    /// Ends a snapshot that is still to be sent, because the log has gone on past its end.
+    pub(super) fn abandon_snapshot(&mut self, id: ConnectionId) {
+        let Some((_, lag)) = self.lagging(id) else { return };
+        let seq = lag.end.as_ref().map_or(0, |end| end.seq);
+        let Some(recovery) = &mut lag.recovery else { return };
+        let Some(walk) = &mut recovery.walk else { return };
+        if !walk.is_done {
+            // The receipt is for all of it.
+            (walk.is_done, walk.is_replaced) = (true, false);
+            let names = recovery.asked.channels.iter().map(|name| name.to_string()).collect();
+            self.write_gap(id, names, (1, seq), None, Cause::Slow);
+        }
+    }
+
+    /// Notes up to where a client has what comes behind its boundary, if that is so for all of its
+    /// set: its live events begin after that.
+    pub(super) fn wait_for(&mut self, id: ConnectionId, is_first: bool, ahead: u64) {
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let Some(lag) = connection.lag.as_deref_mut() else { return };
+        lag.ahead = if is_first { ahead } else { lag.ahead.min(ahead) };
+        let Some(live) = lag.stages.back_mut().filter(|_| lag.ahead > 0) else { return };
+        if lag.ahead <= self.log.seq_last() {
+            let from = self.log.first_after(lag.ahead, self.log.tail()..self.log.head());
+            let cohort = self.cohorts.cohort(live.cohort);
+            let (log, retained, slots) = (&self.log, &self.retained, &self.slots);
+            let view = View { log, retained, slots, cohort };
+            live.places = places_at(&view, from, lag.ahead);
+        }
+    }
+
+    /// A client that is ahead of this shard needs nothing up to its place.
+    pub(super) fn catch_up_with(&mut self, id: ConnectionId) {
+        let Some((view, lag)) = self.lagging(id) else { return };
+        if !lag.waits() || view.log.seq_last() < lag.ahead {
+            return;
+        }
+        let ahead = std::mem::take(&mut lag.ahead);
+        let at = view.log.first_after(ahead, view.log.tail()..view.log.head());
+        let seq = view.log.seq_before(at);
+        // More than the client has is overwritten already, and nobody counted it.
+        let is_overrun = seq > ahead;
+        let exact = places_at(&view, at, seq);
+        let classes = view.cohort.classes.list();
+        let counted: Vec<_> = (0..classes.len())
+            .filter(|&class| !is_overrun || !classes[class].conflates())
+            .collect();
+        // What is conflated is kept, from there on.
+        let first_kept = (view.retained.range(0..at))
+            .find(|(_, kept)| kept.entry.seq > ahead)
+            .map_or(at, |(number, _)| number);
+        let mut names: Vec<_> = (counted.iter().filter(|_| is_overrun))
+            .flat_map(|&class| self.lossy_channels(id, class))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let Some(connection) = find_mut(&mut self.connections, id) else { return };
+        let Some(lag) = connection.lag.as_deref_mut() else { return };
+        for (class, exact) in exact.into_iter().enumerate() {
+            let place = &mut lag.places[class];
+            let is_conflated = !counted.contains(&class);
+            let from = if is_conflated { first_kept } else { exact.from };
+            *place = Place { from, conflating: place.conflating || is_conflated, ..exact };
+        }
+        if !is_overrun {
+            // The ticks to come leave out what is before that, too.
+            connection.joined_at = connection.joined_at.max(at);
+        } else if !names.is_empty() {
+            self.write_gap(id, names, (ahead + 1, seq), None, Cause::Slow);
+        }
+        self.join_skipped(id);
+    }
+
+    /// Live events begin: books go on at their newest snapshots where something may be missing.
+    fn join_skipped(&mut self, id: ConnectionId) {
+        let Some((_, lag)) = self.lagging(id) else { return };
+        let skipped = std::mem::take(&mut lag.skipped);
+        self.join_books(id, skipped);
+    }
+}
+
+/// The stage that carries out `wanted` in a set, which is that of `view`, before entry `end`.
+pub(super) fn stage(view: &View<'_>, cohort: u32, wanted: Wanted, end: (u64, u64)) -> Stage {
+    let (at, seq) = end;
+    let mut places = places_at(view, at, seq);
+    let due = places.iter().map(|place| (place.taken, place.taken_bytes)).collect();
+    if let Some((from, seq_from)) = wanted.from {
+        let open = view.count(from..at, |channel| wanted.recovery.concerns(channel));
+        for (place, (class, (events, bytes))) in
+            places.iter_mut().zip(view.cohort.classes.list().iter().zip(open))
+        {
+            *place = Place {
+                from,
+                seq_from,
+                taken: place.taken.wrapping_sub(events),
+                taken_bytes: place.taken_bytes.wrapping_sub(bytes),
+                conflating: class.conflates(),
+                ..Place::new(class, from, seq_from)
+            };
+        }
+    }
+    let recovery = Some(Box::new(wanted.recovery));
+    Stage { cohort, places, end: Some(End { at, seq, due }), recovery }
+}

@@ -1,0 +1,385 @@
+//! Snapshots, replays and hashes, one at a time; the simulation mixes them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::super::*;
+use super::{drain, settings};
+use crate::access::Member;
+use crate::fanout::Now;
+use crate::fanout::sequencer::Sequencer;
+use crate::handoff::batch::NewSlot;
+use crate::protocol::event::{Event, Kind};
+use crate::protocol::ws::frame::{Opcode, payload, write_masked};
+
+/// A shard, what feeds it, and one client.
+struct Play {
+    shard: Shard,
+    sequencer: Sequencer,
+    id: ConnectionId,
+}
+
+impl Play {
+    fn with(settings: ShardSettings) -> Self {
+        let mut shard = Shard::new(settings, Arc::new(Telemetry::new(1)), 0);
+        let id = shard.handle_open(Member::anyone(), Now::default());
+        drain(&mut shard);
+        Self { shard, sequencer: Sequencer::new(10, 10), id }
+    }
+
+    fn new() -> Self {
+        Self::with(settings())
+    }
+
+    fn publish(&mut self, channel: &str, key: Option<&str>, kind: Kind, data: &str) {
+        let event = Event { channel, key, kind, ts: None, data: data.as_bytes() };
+        self.sequencer.handle_event(&event, 7).unwrap();
+        self.shard.handle_batch(&self.sequencer.next_batch().unwrap(), Now::default());
+    }
+
+    /// Two keys, of which one moved, a book, and a stream: events 1 to 7.
+    fn publish_some(&mut self) {
+        self.publish("quote", Some("A"), Kind::Update, "1");
+        self.publish("quote", Some("B"), Kind::Update, "2");
+        self.publish("quote", Some("A"), Kind::Update, "3");
+        self.publish("book", None, Kind::Update, "4");
+        self.publish("book", None, Kind::Snapshot, "5");
+        self.publish("book", None, Kind::Update, "6");
+        self.publish("trade", None, Kind::Update, "7");
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Vec<Value> {
+        let text = json!({ "method": method, "params": params, "req_id": 9 }).to_string();
+        let mut frame = Vec::new();
+        write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+        self.shard.handle_bytes(self.id, &mut frame, Now::default());
+        self.read()
+    }
+
+    /// Everything that is to be sent.
+    fn read(&mut self) -> Vec<Value> {
+        let bytes = drain(&mut self.shard);
+        let (mut at, mut messages) = (0, Vec::new());
+        while at < bytes.len() {
+            let len = match bytes[at + 1] {
+                126 => 4 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]])),
+                len => 2 + usize::from(len),
+            };
+            messages.push(serde_json::from_slice(payload(&bytes[at..at + len])).unwrap());
+            at += len;
+        }
+        messages
+    }
+}
+
+/// What came, shortened: `seq` of events, and the types of notices with theirs.
+fn short(messages: &[Value]) -> Vec<String> {
+    let short = |message: &Value| match (&message["success"], message["channel"].as_str()) {
+        (Value::Bool(_), _) => format!("reply {}", message["result"][0]["seq"]),
+        (_, Some("control")) if message["type"] == "gap" => {
+            let (from, to, cause) = (&message["from"], &message["to"], &message["cause"]);
+            format!("gap {from}-{to} {}", cause.as_str().unwrap())
+        }
+        (_, Some("control")) => format!("{} {}", message["type"].as_str().unwrap(), message["seq"]),
+        _ => message["seq"].to_string(),
+    };
+    messages.iter().map(short).collect()
+}
+
+#[test]
+fn a_late_client_gets_what_counts_and_then_what_comes() {
+    let mut play = Play::new();
+    play.publish_some();
+    let messages = play.ask("subscribe", json!({ "channels": ">" }));
+    let expected =
+        ["reply 7", "snapshot_begin 7", "3", "2", "5", "6", "snapshot_end 7"].map(str::to_owned);
+    assert_eq!(short(&messages), expected);
+    assert_eq!((&messages[1]["channels"], &messages[1]["req_id"]), (&json!([">"]), &json!(9)));
+    assert_eq!(messages[6]["req_id"], 9);
+    play.publish("trade", None, Kind::Update, "8");
+    assert_eq!(short(&play.read()), ["8"]);
+}
+
+#[test]
+fn what_has_no_key_and_is_no_book_is_in_a_snapshot_only_where_it_conflates() {
+    let mut play = Play::new();
+    play.publish_some();
+    for (policy, events) in [("all", &[][..]), ("latest", &["7"])] {
+        let params = json!({ "channels": "trade", "policy": policy });
+        let messages = short(&play.ask("subscribe", params));
+        assert_eq!(messages[2..messages.len() - 1], *events, "{policy}");
+    }
+}
+
+#[test]
+fn a_snapshot_survives_the_log() {
+    let mut play = Play::new();
+    play.publish_some();
+    let long = format!("\"{}\"", "x".repeat(60_000));
+    for _ in 0..200 {
+        play.publish("trade", None, Kind::Update, &long);
+    }
+    assert!(play.shard.log.tail() > 7, "the log has wrapped");
+    let messages = play.ask("subscribe", json!({ "channels": ["quote", "book"] }));
+    let events = ["reply 207", "snapshot_begin 207", "3", "2", "5", "6", "snapshot_end 207"];
+    assert_eq!(short(&messages), events);
+    let resume = json!({ "epoch": "epoch", "seq": 4 });
+    let messages =
+        play.ask("subscribe", json!({ "channels": ["quote", "book"], "resume": resume }));
+    assert_eq!(messages[0]["result"][0]["resumed"], false);
+    assert_eq!(messages[0]["result"][0]["why"], "too_old");
+    // The quote has nothing new, and of the book events may be missing.
+    let events =
+        ["reply 207", "snapshot_begin 207", "gap 5-207 too_old", "5", "6", "snapshot_end 207"];
+    assert_eq!(short(&messages), events);
+}
+
+#[test]
+fn a_client_that_comes_back_goes_on_where_it_was() {
+    let mut play = Play::new();
+    play.publish_some();
+    let resume = json!({ "epoch": "epoch", "seq": 2 });
+    let params = json!({ "channels": ">", "policy": "all", "resume": resume });
+    let messages = play.ask("subscribe", params);
+    assert_eq!(messages[0]["result"][0]["resumed"], true);
+    let expected = ["reply 7", "replay_begin 7", "3", "4", "5", "6", "7", "replay_end 7"];
+    assert_eq!(short(&messages), expected);
+    play.publish("quote", Some("A"), Kind::Update, "8");
+    assert_eq!(short(&play.read()), ["8"]);
+}
+
+#[test]
+fn another_epoch_is_receipted_and_answered_with_a_snapshot() {
+    let mut play = Play::new();
+    play.publish_some();
+    let resume = json!({ "epoch": "before", "seq": 5 });
+    let messages = play.ask("subscribe", json!({ "channels": ">", "resume": resume }));
+    assert_eq!(messages[0]["result"][0]["why"], "epoch");
+    let expected =
+        ["reply 7", "snapshot_begin 7", "gap 1-7 epoch", "3", "2", "5", "6", "snapshot_end 7"];
+    assert_eq!(short(&messages), expected);
+    assert_eq!(messages[2]["channels"], json!(["book", "trade"]), "the quote lost nothing");
+    assert_eq!(messages[2].get("missed"), None, "nobody knows how many");
+    let params = json!({ "channels": "trade", "snapshot": false, "resume": resume_of("x", 1) });
+    let messages = short(&play.ask("subscribe", params));
+    assert_eq!(messages, ["reply 7", "replay_begin 7", "gap 1-7 epoch", "replay_end 7"]);
+}
+
+fn resume_of(epoch: &str, seq: u64) -> Value {
+    json!({ "epoch": epoch, "seq": seq })
+}
+
+#[test]
+fn a_client_from_a_core_that_is_ahead_gets_nothing_twice() {
+    let mut play = Play::new();
+    play.publish_some();
+    play.shard.telemetry.ingest.head_seq.set(9);
+    let params = json!({ "channels": ">", "policy": "all", "resume": resume_of("epoch", 8) });
+    let text = json!({ "method": "subscribe", "params": params }).to_string();
+    let mut frame = Vec::new();
+    write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+    play.shard.handle_bytes(play.id, &mut frame, Now::default());
+    for _ in 0..5 {
+        super::pass(&mut play.shard, usize::MAX);
+    }
+    assert!(play.shard.is_pass_due(), "it waits for the batch");
+    play.publish("trade", None, Kind::Update, "8");
+    play.publish("trade", None, Kind::Update, "9");
+    assert_eq!(short(&play.read()), ["9"]);
+    let params = json!({ "channels": ">", "resume": resume_of("epoch", 99) });
+    let messages = play.ask("subscribe", params);
+    assert_eq!(messages[0]["result"][0]["why"], "ahead", "no core has come that far");
+}
+
+#[test]
+fn what_a_journal_has_kept_is_in_snapshots_and_not_replayed() {
+    let mut play = Play::new();
+    play.publish("quote", Some("A"), Kind::Update, "1");
+    for data in ["2", "3"] {
+        let event = Event {
+            channel: "trade",
+            key: None,
+            kind: Kind::Update,
+            ts: None,
+            data: data.as_bytes(),
+        };
+        play.sequencer.handle_event(&event, 7).unwrap();
+    }
+    let mut batch = Arc::into_inner(play.sequencer.next_batch().unwrap()).unwrap();
+    batch.is_sparse = true;
+    play.shard.handle_batch(&batch, Now::default());
+    play.publish("trade", None, Kind::Update, "4");
+    let params =
+        |seq| json!({ "channels": ">", "policy": "all", "resume": resume_of("epoch", seq) });
+    let messages = play.ask("subscribe", params(2));
+    assert_eq!(messages[0]["result"][0]["why"], "too_old");
+    let expected = ["reply 4", "snapshot_begin 4", "gap 3-4 too_old", "snapshot_end 4"];
+    assert_eq!(short(&messages), expected);
+    let messages = short(&play.ask("subscribe", params(3)));
+    assert_eq!(messages, ["reply 4", "replay_begin 4", "4", "replay_end 4"]);
+}
+
+#[test]
+fn a_book_whose_beginning_is_lost_is_receipted_until_its_next_snapshot() {
+    let mut play = Play::new();
+    play.publish("book", None, Kind::Update, "1");
+    let broken = Batch { is_sparse: true, books_broken: vec![0], ..Batch::default() };
+    play.shard.handle_batch(&broken, Now::default());
+    play.publish("book", None, Kind::Update, "2");
+    let messages = play.ask("subscribe", json!({ "channels": "book" }));
+    let expected = ["reply 2", "snapshot_begin 2", "gap 1-2 forgotten", "snapshot_end 2"];
+    assert_eq!(short(&messages), expected);
+    let messages = play.ask("verify", json!({ "channel": "book" }));
+    assert_eq!(messages[0]["error"]["code"], "forgotten");
+    play.publish("book", None, Kind::Snapshot, "3");
+    play.read();
+    let messages = short(&play.ask("subscribe", json!({ "channels": "book" })));
+    assert_eq!(messages, ["reply 3", "snapshot_begin 3", "3", "snapshot_end 3"]);
+    let messages = play.ask("verify", json!({ "channel": "book" }));
+    assert_eq!(messages[0]["result"]["values"], 1);
+}
+
+#[test]
+fn a_key_that_a_journal_only_names_is_receipted_and_nothing_of_others_is_sent_for_it() {
+    let mut play = Play::new();
+    play.publish("trade", None, Kind::Update, "1");
+    let named = Batch {
+        channels: vec!["quote".into()],
+        slots: vec![NewSlot { channel: 1, key: Some("A".into()) }],
+        is_sparse: true,
+        ..Batch::default()
+    };
+    play.shard.handle_batch(&named, Now::default());
+    let messages = play.ask("subscribe", json!({ "channels": "quote" }));
+    let expected = ["reply 1", "snapshot_begin 1", "gap 1-1 forgotten", "snapshot_end 1"];
+    assert_eq!(short(&messages), expected);
+    let messages = play.ask("verify", json!({ "channel": "quote" }));
+    assert_eq!(messages[0]["error"]["code"], "forgotten");
+}
+
+#[test]
+fn without_a_snapshot_a_lost_place_is_receipted_also_for_what_conflates() {
+    let mut play = Play::new();
+    play.publish_some();
+    let params = json!({ "channels": "quote", "snapshot": false, "resume": resume_of("x", 1) });
+    let messages = play.ask("subscribe", params);
+    assert_eq!(short(&messages), ["reply 7", "replay_begin 7", "gap 1-7 epoch", "replay_end 7"]);
+    assert_eq!(messages[2]["channels"], json!(["quote"]));
+}
+
+#[test]
+fn policy_close_lives_through_a_book_that_begins_anew_during_its_snapshot() {
+    let mut play = Play::new();
+    play.publish_some();
+    let params = json!({ "channels": "book", "policy": "close" });
+    let text = json!({ "method": "subscribe", "params": params }).to_string();
+    let mut frame = Vec::new();
+    write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+    play.shard.handle_bytes(play.id, &mut frame, Now::default());
+    play.publish("book", None, Kind::Update, "8");
+    play.publish("book", None, Kind::Snapshot, "9");
+    let expected = ["reply 7", "snapshot_begin 7", "gap 8-9 snapshot", "9", "snapshot_end 9"];
+    assert_eq!(short(&play.read()), expected);
+}
+
+#[test]
+fn requests_that_wait_hold_one_set_together() {
+    let mut play = Play::new();
+    play.publish_some();
+    let say = |play: &mut Play, channels: &str| {
+        let text = json!({ "method": "subscribe", "params": { "channels": channels } }).to_string();
+        let mut frame = Vec::new();
+        write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+        play.shard.handle_bytes(play.id, &mut frame, Now::default());
+    };
+    for channels in ["quote", "book", "trade", "x.*", "y.*"] {
+        say(&mut play, channels);
+    }
+    play.shard.cohorts.reap(&mut play.shard.channels);
+    assert_eq!(play.shard.cohorts.len(), 2, "the empty one, and the one to come");
+    let events: Vec<_> = short(&play.read()).into_iter().filter(|m| m.len() == 1).collect();
+    assert_eq!(events, ["3", "2", "5", "6"]);
+}
+
+#[test]
+fn a_hash_is_of_the_messages_that_count() {
+    let mut play = Play::new();
+    play.publish_some();
+    let crc = |messages: &[&str]| {
+        let mut crc = crc32fast::Hasher::new();
+        messages.iter().for_each(|message| crc.update(message.as_bytes()));
+        format!("{:08x}", crc.finalize())
+    };
+    let quote = |key: &str, seq: u64, prev: u64| {
+        format!(
+            "{{\"channel\":\"quote\",\"type\":\"update\",\"key\":\"{key}\",\"seq\":{seq},\
+             \"prev\":{prev},\"ts_in\":7,\"data\":{seq}}}"
+        )
+    };
+    let a = format!("\"A\":{}\n", crc(&[&quote("A", 3, 2)]));
+    let b = format!("\"B\":{}\n", crc(&[&quote("B", 2, 1)]));
+    let messages = play.ask("verify", json!({ "channel": "quote" }));
+    let expected = json!({"channel": "quote", "seq": 3, "values": 2, "hash": crc(&[&a, &b])});
+    assert_eq!(messages[0]["result"], expected, "{messages:?}");
+    let book = |kind: &str, seq: u64, prev: u64| {
+        format!(
+            "{{\"channel\":\"book\",\"type\":\"{kind}\",\"seq\":{seq},\"prev\":{prev},\
+             \"ts_in\":7,\"data\":{seq}}}"
+        )
+    };
+    let line = format!("null:{}\n", crc(&[&book("snapshot", 5, 4), &book("update", 6, 5)]));
+    let messages = play.ask("verify", json!({ "channel": "book" }));
+    let expected = json!({"channel": "book", "seq": 6, "values": 1, "hash": crc(&[&line])});
+    assert_eq!(messages[0]["result"], expected);
+    let messages = play.ask("verify", json!({ "channel": "trade" }));
+    assert_eq!(
+        (&messages[0]["result"]["values"], &messages[0]["result"]["hash"]),
+        (&json!(0), &json!("00000000"))
+    );
+    for (channel, code) in [("quote.*", "channel_invalid"), ("none", "channel_unknown")] {
+        let messages = play.ask("verify", json!({ "channel": channel }));
+        assert_eq!(messages[0]["error"]["code"], code);
+    }
+}
+
+#[test]
+fn what_is_unsubscribed_in_the_middle_of_a_snapshot_stops() {
+    let mut play = Play::new();
+    play.publish_some();
+    let say = |play: &mut Play, method: &str, channels: &str| {
+        let text = json!({ "method": method, "params": { "channels": channels } }).to_string();
+        let mut frame = Vec::new();
+        write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+        play.shard.handle_bytes(play.id, &mut frame, Now::default());
+    };
+    say(&mut play, "subscribe", ">");
+    say(&mut play, "subscribe", "trade");
+    say(&mut play, "unsubscribe", ">");
+    let expected = [
+        "reply 7",
+        "reply 7",
+        "reply 7",
+        "snapshot_begin 7",
+        "snapshot_end 7",
+        "snapshot_begin 7",
+        "snapshot_end 7",
+    ];
+    assert_eq!(short(&play.read()), expected);
+}
+
+#[test]
+fn a_sampled_snapshot_is_whole_only_after_the_tick_that_brings_what_has_replaced_its_parts() {
+    let mut play = Play::new();
+    play.publish("book", None, Kind::Snapshot, "1");
+    let params = json!({ "channels": "book", "policy": "latest", "interval_ms": 100 });
+    let text = json!({ "method": "subscribe", "params": params }).to_string();
+    let mut frame = Vec::new();
+    write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+    play.shard.handle_bytes(play.id, &mut frame, Now::default());
+    // Before the snapshot has begun its only frame is replaced.
+    play.publish("book", None, Kind::Snapshot, "2");
+    assert_eq!(short(&play.read()), ["reply 1", "snapshot_begin 1"]);
+    play.shard.handle_tick(Now { monotonic_ns: 200_000_000, unix_ns: 200_000_000 });
+    assert_eq!(short(&play.read()), ["2", "snapshot_end 2"]);
+}

@@ -1,0 +1,209 @@
+//! The walk over everything that still counts: of each key the newest event, of a book the newest
+//! snapshot and the deltas since.
+//!
+//! The frames are those that were sent live, in the log or kept beside it: a snapshot copies
+//! nothing, and what it keeps of its place is a few numbers, whatever it is of. Order: channel by
+//! channel, slot by slot, in a slot by number. Not here: who wants it ([`super::recovery`]).
+//! Invariant: of what counted at the stage's end every frame is sent once, unless something from
+//! behind the end has replaced it, which is noted.
+
+use std::ops::ControlFlow;
+
+use crate::handoff::batch::{ChannelId, SlotId};
+use crate::limits::{GATHER_BYTES_MAX, WALK_ENTRIES_MAX};
+
+use super::lag::{Item, Lag, Taken, View, Walked};
+use super::log::Entry;
+use super::retained::Piece;
+
+/// How far a snapshot has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Walk {
+    /// Nothing up to this `seq` is sent.
+    since: u64,
+    /// The channel at hand.
+    channel: ChannelId,
+    /// The place of the slot at hand in the channel's list.
+    slot: usize,
+    /// Entries of that slot before this one are sent.
+    from: u64,
+    /// Everything was sent or found replaced.
+    pub is_done: bool,
+    /// Something was replaced before it was sent.
+    pub is_replaced: bool,
+}
+
+impl Walk {
+    /// Of what came after the event `since`.
+    #[must_use]
+    pub const fn new(since: u64) -> Self {
+        Self { since, channel: 0, slot: 0, from: 0, is_done: false, is_replaced: false }
+    }
+
+    /// Goes on with the next slot.
+    pub const fn leave_slot(&mut self) {
+        self.slot += 1;
+        self.from = 0;
+    }
+
+    /// Last `seq` that is not sent.
+    #[must_use]
+    pub const fn since(&self) -> u64 {
+        self.since
+    }
+}
+
+impl View<'_> {
+    /// The frame that comes next, which `walk` is moved up to; none when there is none, or none
+    /// among the next [`WALK_ENTRIES_MAX`] things that were looked at.
+    pub(super) fn next_counting(&self, lag: &Lag, walk: &mut Walk) -> Option<Item> {
+        let end = lag.end.as_ref().map_or_else(|| self.log.head(), |end| end.at);
+        for _ in 0..WALK_ENTRIES_MAX {
+            let Some(channel) = self.next_recovered(lag, walk.channel) else {
+                walk.is_done = true;
+                return None;
+            };
+            if channel != walk.channel {
+                (walk.channel, walk.slot, walk.from) = (channel, 0, 0);
+            }
+            let Some(&slot) = self.slots.of_channel(channel).get(walk.slot) else {
+                (walk.channel, walk.slot, walk.from) = (channel + 1, 0, 0);
+                continue;
+            };
+            let Some(item) = self.next_of_slot(slot, channel, end, walk) else {
+                walk.leave_slot();
+                continue;
+            };
+            if item.entry.seq > walk.since || item.is_forgotten {
+                return Some(item);
+            }
+            walk.from = item.number + 1;
+        }
+        None
+    }
+
+    fn next_recovered(&self, lag: &Lag, channel: ChannelId) -> Option<ChannelId> {
+        let concerns = |channel: ChannelId| {
+            lag.recovery.as_ref().is_some_and(|recovery| recovery.concerns(channel))
+                && !lag.removed.contains(&channel)
+        };
+        let mut next = self.cohort.classes.next_wanted(channel);
+        while let Some(channel) = next
+            && !concerns(channel)
+        {
+            next = self.cohort.classes.next_wanted(channel + 1);
+        }
+        next
+    }
+
+    /// A slot's next entry that counts; of a book of which a part is gone one entry for all.
+    fn next_of_slot(
+        &self,
+        id: SlotId,
+        channel: ChannelId,
+        end: u64,
+        walk: &mut Walk,
+    ) -> Option<Item> {
+        let slot = self.slots.slot(id);
+        let class = self.cohort.classes.of(channel, slot.is_keyed)?;
+        let is_book = slot.is_book_at(slot.base);
+        if !(slot.is_keyed || is_book || self.cohort.classes.list()[class].conflates()) {
+            return None; // One of a stream: each counts for itself, and none for the others.
+        }
+        if slot.base >= end {
+            walk.is_replaced = true;
+            return None;
+        }
+        if slot.is_broken || is_book && !slot.is_whole() {
+            let entry = Entry { channel, slot: id, ..Entry::default() };
+            let is_forgotten = true;
+            return Some(Item { number: slot.base, entry, class, is_open: true, is_forgotten });
+        }
+        let number = if walk.from <= slot.base {
+            slot.base
+        } else {
+            let at = slot.deltas.partition_point(|&number| number < walk.from);
+            *slot.deltas.get(at)?
+        };
+        let entry = (number < end).then(|| *self.entry(number))?;
+        let is_forgotten = number < self.log.tail()
+            && self.retained.is_forgotten(number)
+            && entry.seq > walk.since;
+        Some(Item { number, entry, class, is_open: true, is_forgotten })
+    }
+
+    /// What the index said of entry `number`, which is in the log or kept.
+    fn entry(&self, number: u64) -> &Entry {
+        if number < self.log.tail() { self.retained.entry(number) } else { self.log.entry(number) }
+    }
+
+    /// Collects what is to be sent next of a snapshot that stands at `walk`.
+    pub(super) fn collect(
+        &self,
+        lag: &Lag,
+        mut walk: Walk,
+        pieces_max: usize,
+        mut each: impl FnMut(Piece),
+    ) -> Walked {
+        let mut walked = Walked { bytes: 0, events: 0, end: 0 };
+        let (mut last, mut pieces): (Option<Piece>, usize) = (None, 0);
+        self.each_counting(lag, &mut walk, |item| {
+            let len = item.entry.len as usize;
+            if item.is_forgotten || walked.events > 0 && walked.bytes + len > GATHER_BYTES_MAX {
+                return ControlFlow::Break(());
+            }
+            let piece = Piece::of(item.number, &item.entry, self.log);
+            if !last.as_mut().is_some_and(|last| last.extend(&piece)) {
+                if pieces == pieces_max {
+                    return ControlFlow::Break(());
+                }
+                if let Some(finished) = last.replace(piece) {
+                    each(finished);
+                }
+                pieces += 1;
+            }
+            walked.bytes += len;
+            walked.events += 1;
+            ControlFlow::Continue(())
+        });
+        if let Some(last) = last {
+            each(last);
+        }
+        walked
+    }
+
+    /// Moves a snapshot over `bytes` that the socket took of what [`Self::collect`] found.
+    pub(super) fn take(&self, lag: &Lag, walk: &mut Walk, bytes: usize) -> Taken {
+        let mut taken = Taken { events: 0, rest: None };
+        let mut left = bytes;
+        self.each_counting(lag, walk, |item| {
+            if left == 0 || item.is_forgotten {
+                return ControlFlow::Break(());
+            }
+            taken.events += 1;
+            let len = item.entry.len as usize;
+            if left < len {
+                taken.rest = Some(self.frame(item)[left..].to_vec());
+            }
+            left = left.saturating_sub(len);
+            ControlFlow::Continue(())
+        });
+        taken
+    }
+
+    /// Calls `each` for every frame that comes next, up to one that it does not take.
+    fn each_counting(
+        &self,
+        lag: &Lag,
+        walk: &mut Walk,
+        mut each: impl FnMut(&Item) -> ControlFlow<()>,
+    ) {
+        for _ in 0..WALK_ENTRIES_MAX {
+            let Some(item) = self.next_counting(lag, walk) else { return };
+            if each(&item).is_break() {
+                return;
+            }
+            walk.from = item.number + 1;
+        }
+    }
+}
