@@ -9,8 +9,10 @@
 //! | [`cli`] | what was typed, and what a person sees |
 //! | [`server`] | start-up and shutdown order |
 //! | [`sources`] | what turns the outside into events |
+//! | [`client`] | a subscriber that goes on through lost connections |
 //! | [`shell`] | the only place that names glommio, io_uring, sockets and the clock |
 //! | [`fanout`] | pure: sequencer, frame log, cohorts, connections, shard |
+//! | [`journal`] | what was published, on disk: records, segments, checkpoints, recovery |
 //! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
 //! | [`access`] | who may do what, decided before a channel opens |
 //! | [`protocol`] | pure: WebSocket, channel names, events, commands, replies |
@@ -19,9 +21,11 @@
 
 pub mod access;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod fanout;
 pub mod handoff;
+pub mod journal;
 pub mod limits;
 pub mod protocol;
 pub mod server;

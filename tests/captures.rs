@@ -86,7 +86,8 @@ fn the_six_binance_files_give_332_200_events_on_18_channels() {
     ];
     let files = names.map(|name| folder.join(name).with_extension("gz")).to_vec();
     let input = ReplayInput::Files(files);
-    let replay = Replay { input, speed: Speed::Max, looping: false, sort: false, time: None };
+    let speed = Speed::Max;
+    let replay = Replay { input, speed, looping: false, sort: false, time: None, clients_min: 0 };
     let channels = map_all(&replay, BINANCE);
 
     let expected: BTreeSet<String> = names
@@ -122,7 +123,8 @@ fn the_barter_file_sorted_gives_50_000_events_on_6_channels() {
     let file = folder.join("binance_spot_trades_l1_btcusdt_ethusdt_solusdt.json.gz");
     let input = ReplayInput::Files(vec![file]);
     let time = Some(Pointer::parse("/Item/time_received").unwrap());
-    let replay = Replay { input, speed: Speed::Max, looping: false, sort: true, time };
+    let speed = Speed::Max;
+    let replay = Replay { input, speed, looping: false, sort: true, time, clients_min: 0 };
     let channels = map_all(&replay, BARTER);
 
     let events: Vec<(&str, usize, usize, usize)> = channels

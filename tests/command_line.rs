@@ -68,6 +68,27 @@ fn rules_for_channels_are_checked_and_shown_with_their_origin() {
 }
 
 #[test]
+fn settings_of_the_journal_are_checked_and_shown() {
+    let arguments = ["serve", "--check", "--source", "stdin://", "--journal", "/var/lib/fanfare"];
+    let (code, out, errors) = fanfare(&arguments, &[("FANFARE_JOURNAL_SYNC", "0s")]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    for line in [
+        "journal = \"/var/lib/fanfare\"  # --journal\n",
+        "journal_bytes = \"256MiB\"  # default\n",
+        "journal_sync = \"0s\"  # FANFARE_JOURNAL_SYNC\n",
+    ] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    for (bytes, what) in [("512KiB", "out of range"), ("2048GiB", "out of range"), ("x", "no")] {
+        let (code, _, errors) =
+            fanfare(&[&arguments[..], &["--journal-bytes", bytes]].concat(), &[]);
+        assert_eq!(code, 2);
+        let allowed = "allowed: 1MiB to 1024GiB";
+        assert!(errors.contains(what) && errors.contains(allowed), "{errors}");
+    }
+}
+
+#[test]
 fn wrong_settings_of_every_layer_are_reported_at_once_with_exit_code_2() {
     let arguments = ["serve", "--config", "absent.toml", "--listen", "9001", "--log", "a=b=c"];
     let (code, out, errors) = fanfare(&arguments, &[("FANFARE_RING_BATCHES", "many")]);
@@ -97,6 +118,33 @@ fn usage_is_2_and_a_failure_at_run_time_is_1() {
     let (code, _, errors) = fanfare(&["publish", "unix:///absent/fanfare.sock"], &[]);
     assert_eq!(code, 1);
     assert!(errors.contains("nothing listens at unix:///absent/fanfare.sock"), "{errors}");
+}
+
+#[test]
+fn a_replay_has_one_place_to_go_and_a_recording_one_file() {
+    let capture = "examples/data/binance-spot-20250325.json.gz";
+    let (to, serve) = (["--to", "tcp://127.0.0.1:1"], ["--serve", "127.0.0.1:0"]);
+    for (flags, named) in [
+        (vec![], "<--to <ADDRESS>|--serve [<IP:PORT>]>"),
+        ([to, serve].concat(), "cannot be used with '--serve"),
+        (vec!["--to", "tcp://127.0.0.1:1", "--wait-clients", "2"], "'--wait-clients <N>'"),
+        (vec!["--serve", "feed.gz"], "--serve: `feed.gz` is not an address"),
+        (vec!["--serve", "--speed", "10y"], "--speed: `10y` is not a speed"),
+    ] {
+        let (code, _, errors) = fanfare(&[&["replay", capture][..], &flags].concat(), &[]);
+        assert_eq!(code, 2, "{flags:?}: {errors}");
+        assert!(errors.contains(named), "{flags:?}: {errors}");
+    }
+    let url = "ws://127.0.0.1:1/v1";
+    let (code, _, errors) = fanfare(&["record", url, ">", "--out", "Cargo.toml"], &[]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("`Cargo.toml` exists already") && errors.contains("--force"));
+    let (code, _, errors) = fanfare(&["record", url, ">", "--out", "/absent/a.gz"], &[]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("cannot write `/absent/a.gz.part`"), "{errors}");
+    let (code, _, errors) = fanfare(&["subscribe", url, ">", "--resume", "1041"], &[]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("EPOCH:SEQ"), "{errors}");
 }
 
 #[test]

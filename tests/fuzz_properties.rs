@@ -13,12 +13,13 @@ pub mod properties;
 /// Panics when its input is a counter-example.
 type Property = fn(&[u8]);
 
-const PROPERTIES: [(&str, Property); 5] = [
+const PROPERTIES: [(&str, Property); 6] = [
     ("ws_reader", properties::ws_reader),
     ("upgrade", properties::upgrade),
     ("command", properties::command),
     ("pattern", properties::pattern),
     ("client_response", properties::client_response),
+    ("journal_record", properties::journal_record),
 ];
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {

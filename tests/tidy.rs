@@ -13,12 +13,14 @@ const SHELL_FILE_LINES_MAX: usize = 350;
 const FUNCTION_LINES_MAX: usize = 80;
 
 /// Top to bottom; a floor imports itself and those below. `config` and `limits` are one floor.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 12] = [
     &["cli"],
     &["server"],
     &["sources"],
+    &["client"],
     &["shell"],
     &["fanout"],
+    &["journal"],
     &["handoff"],
     &["access"],
     &["protocol"],

@@ -5,6 +5,7 @@
 //! and random bytes through the same functions on every test run. Not here: examples with known
 //! answers, which stand beside each parser.
 
+use fanfare::journal::record::{self, Flaw};
 use fanfare::protocol::channel::{Pattern, check_name};
 use fanfare::protocol::ws::client::{ClientHandshakeError, parse_response};
 use fanfare::protocol::ws::handshake::{self, Parsed};
@@ -145,5 +146,26 @@ pub fn client_response(data: &[u8]) {
             assert_eq!(parse_response(&data[..head_len - 1], KEY), Ok(None));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Input: the rest of a journal's file; and the body of a record.
+pub fn journal_record(data: &[u8]) {
+    check_record(data);
+    if (1..1 << 20).contains(&data.len()) {
+        let mut sealed = Vec::new();
+        record::write_body(&mut sealed, data);
+        check_record(&sealed);
+    }
+}
+
+/// What decodes encodes to the same bytes, and no beginning of it does.
+fn check_record(bytes: &[u8]) {
+    let Ok(Some((found, length))) = record::read(bytes) else { return };
+    let mut again = Vec::new();
+    record::write(&mut again, &found);
+    assert_eq!(again, bytes[..length]);
+    for end in [1, length / 2, length - 1] {
+        assert_eq!(record::read(&bytes[..end]), Err(Flaw::Torn));
     }
 }

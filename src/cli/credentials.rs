@@ -1,14 +1,12 @@
 //! Who a tool says it is, and whom it trusts, as flags.
 //!
-//! A token is never typed: what stands on a command line, every user of the host can read. Not
-//! here: TLS (`shell::trust`), and what a server makes of a token. Invariant: a token is never part
-//! of an error or of a `Debug` text.
+//! Not here: reading a token (`client::credential`), and TLS (`shell::trust`). Invariant: a token
+//! is never typed, because what stands on a command line, every user of the host can read.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::failure::Failure;
-use crate::limits::CREDENTIAL_BYTES_MAX;
+use crate::client::credential::{Credential, Token, TokenError};
 use crate::shell::trust::TrustFiles;
 
 const VARIABLE: &str = "FANFARE_TOKEN";
@@ -22,59 +20,29 @@ pub struct TokenFlags {
     pub token_file: Option<PathBuf>,
 }
 
-/// What is shown to a server: printable ASCII, without spaces.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(Box<str>);
-
 impl TokenFlags {
+    /// Where to read the token.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        self.token_file.clone().map_or(Credential::Variable(VARIABLE), Credential::File)
+    }
+
     /// The token as it is now, if there is one.
     ///
     /// # Errors
     /// A file that cannot be read, or what no token can be.
     pub fn read(&self) -> Result<Option<Token>, Failure> {
-        let (text, name) = match &self.token_file {
-            Some(path) => (read(path)?, path.display().to_string()),
-            None => match std::env::var(VARIABLE) {
-                Ok(text) if !text.trim_ascii().is_empty() => (text, VARIABLE.to_owned()),
-                _ => return Ok(None),
-            },
-        };
-        match Token::parse(&text) {
-            Ok(token) => Ok(Some(token)),
-            Err(what) => Err(Failure::Usage(format!("`{name}` {what}"))),
-        }
+        self.credential().read().map_err(|error| wrong_token(&error))
     }
 }
 
-impl Token {
-    fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim_ascii();
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("does not hold one token: printable ASCII without spaces".into());
-        }
-        if text.len() > CREDENTIAL_BYTES_MAX {
-            return Err(format!("holds more than the {CREDENTIAL_BYTES_MAX} bytes of a token"));
-        }
-        Ok(Self(text.into()))
-    }
-
-    /// The token itself, for the wire only.
-    #[must_use]
-    pub fn secret(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Token(…)")
-    }
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let unreadable =
-        |error| Failure::Usage(format!("--token-file: cannot read `{}`: {error}", path.display()));
-    std::fs::read_to_string(path).map_err(unreadable)
+/// What is wrong with a token, and where it was given.
+#[must_use]
+pub fn wrong_token(error: &TokenError) -> Failure {
+    Failure::Usage(match error {
+        TokenError::Unreadable { .. } => format!("--token-file: {error}"),
+        TokenError::Wrong { .. } => error.to_string(),
+    })
 }
 
 /// Certificates for `wss://`.
@@ -112,33 +80,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_from_its_file_and_shown_nowhere_else() {
-        let path = std::env::temp_dir().join(format!("fanfare-token-{}", std::process::id()));
-        let flags = TokenFlags { token_file: Some(path.clone()) };
-        let long = "x".repeat(CREDENTIAL_BYTES_MAX + 1);
-        for (text, wrong) in [
-            ("desk-7.s3cret\n", None),
-            ("", Some("does not hold one token")),
-            ("s3cret\r\nX-Header: s3cret", Some("does not hold one token")),
-            (&long, Some("holds more than the 6144 bytes")),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            match (flags.read(), wrong) {
-                (Ok(token), None) => {
-                    let token = token.unwrap();
-                    assert_eq!(token.secret(), "desk-7.s3cret");
-                    assert_eq!(format!("{token:?}"), "Token(…)");
-                }
-                (Err(failure), Some(wrong)) => {
-                    let text = failure.to_string();
-                    assert!(text.contains(wrong) && !text.contains("s3cret"), "{text}");
-                    assert_eq!(failure.exit_code(), 2);
-                }
-                (read, _) => panic!("{read:?}"),
-            }
-        }
-        std::fs::remove_file(&path).unwrap();
-        let failure = flags.read().unwrap_err().to_string();
-        assert!(failure.starts_with("--token-file: cannot read `"), "{failure}");
+    fn a_token_that_cannot_be_read_names_the_flag() {
+        let flags = TokenFlags { token_file: Some("/absent/token".into()) };
+        let failure = flags.read().unwrap_err();
+        assert!(failure.to_string().starts_with("--token-file: cannot read `/absent/token`"));
+        assert_eq!(failure.exit_code(), 2);
     }
 }

@@ -85,6 +85,7 @@ impl Demo {
                 looping: true,
                 sort: true,
                 time: Some(Pointer::parse(CAPTURE_TIME).expect("a constant")),
+                clients_min: 0,
             }),
             map: rules(),
         };

@@ -4,6 +4,9 @@
 
 use std::io;
 
+use super::credentials::wrong_token;
+use crate::client;
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -26,6 +29,23 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Run(_) | Self::Said => 1,
         }
+    }
+}
+
+/// Why a subscriber has ended, with the flag that may cure it.
+#[must_use]
+pub fn failure(error: client::Error) -> Failure {
+    let text = error.to_string();
+    match error {
+        client::Error::Token(error) => wrong_token(&error),
+        error if error.is_usage() => Failure::Usage(text),
+        client::Error::Refused { wants_credential: true, .. } => {
+            Failure::Run(format!("{text}; show a key or token with --token-file FILE"))
+        }
+        error if error.wants_credential() => {
+            Failure::Run(format!("{text}; show a good key or token with --token-file FILE"))
+        }
+        _ => Failure::Run(text),
     }
 }
 

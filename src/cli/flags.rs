@@ -62,7 +62,7 @@ impl Args for SettingFlags {
                 tls://HOST:PORT     the same with TLS, with the certificates of tls-listen\n  \
                 unix:///PATH[?mode=660]  the same over a Unix socket, for whom its file lets\n  \
                 stdin://            NDJSON from standard input\n  \
-                replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER]\n\
+                replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER&clients=N]\n\
                 [env: FANFARE_SOURCE, separated by newlines or |]",
             );
         let map = Arg::new("map")

@@ -8,23 +8,23 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub mod continuity;
 pub mod control;
 pub mod credentials;
 pub mod demo;
 pub mod failure;
 pub mod figures;
 pub mod flags;
-pub mod frame;
 pub mod key;
 pub mod logging;
+pub mod progress;
 pub mod publish;
-pub mod reconnect;
+pub mod record;
 pub mod replay;
 pub mod serve;
 pub mod subscribe;
 pub mod table;
 pub mod tally;
+pub mod verify;
 pub mod view;
 pub mod watch;
 pub mod wish;
@@ -55,8 +55,12 @@ enum Command {
     Subscribe(subscribe::Subscribe),
     /// Send events from a pipe or a file to a server
     Publish(publish::Publish),
-    /// Send a capture to a server at its recorded pace
+    /// Record a live feed into a file
+    Record(record::Record),
+    /// Play a capture: to a server, or to subscribers
     Replay(replay::Replay),
+    /// Compare what a client has with what the server has
+    Verify(verify::Verify),
     /// Make a key for the access file
     Key(key::Key),
     /// Send the clients of a running server away, one by one, and end it
@@ -74,7 +78,9 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(serve)) => serve.run(),
         Some(Command::Subscribe(subscribe)) => subscribe.run(),
         Some(Command::Publish(publish)) => publish.run(),
+        Some(Command::Record(record)) => record.run(),
         Some(Command::Replay(replay)) => replay.run(),
+        Some(Command::Verify(verify)) => verify.run(),
         Some(Command::Key(key)) => key.run(),
         Some(Command::Drain(drain)) => drain.run(),
         Some(Command::Reload(reload)) => reload.run(),

@@ -8,9 +8,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use super::credentials::{Token, TokenFlags};
+use super::credentials::TokenFlags;
 use super::failure::Failure;
 use super::figures::{bytes, grouped};
+use crate::client::Token;
 use crate::limits::{READ_BYTES, REPLIES_MS};
 use crate::protocol::json::write_string;
 use crate::shell::clock;

@@ -129,6 +129,11 @@ impl Running {
         if shown.is_ok() {
             self.drain();
         }
+        self.stop();
+        shown
+    }
+
+    fn stop(self) {
         tracing::info!("stopping; a second signal ends it at once");
         // Without a signal (the view failed) the first one is enough.
         let patience = self.stop.asked().min(1);
@@ -136,7 +141,13 @@ impl Running {
         if cut > 0 {
             tracing::warn!("{cut} connections did not close in time and were cut");
         }
-        shown
+    }
+
+    /// Serves until the sources have ended and every client was sent everything, or until a signal,
+    /// then stops the server without a drain.
+    pub fn run_to_end(self) {
+        while !self.server.has_delivered() && !self.stop.wait(END_PERIOD) {}
+        self.stop();
     }
 
     /// Sends the clients away one by one, if there is to be time for it, until a signal.
@@ -153,6 +164,9 @@ impl Running {
         }
     }
 }
+
+/// Between two looks whether everything was delivered.
+const END_PERIOD: Duration = Duration::from_millis(50);
 
 /// Between two looks at a drain.
 const DRAIN_PERIOD: Duration = Duration::from_millis(5);

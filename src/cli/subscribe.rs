@@ -1,30 +1,27 @@
 //! `fanfare subscribe`: a subscriber for people and for pipes.
 //!
-//! One command goes through as many connections as it takes: `connector` makes them, a `session`
-//! reads each of them. Not here: the socket (`shell::client`), when and where to connect again
-//! (`reconnect`) and the counting (`tally`). Invariant: what the server sent as data reaches
-//! standard output in its order, and what may be missing between two connections is said.
+//! Not here: the subscription and its connections (`client`), what is printed of them (`printer`)
+//! and the counting (`tally`). Invariant: what the server sent as data reaches standard output in
+//! its order and once, and what may be missing is said.
 
 use std::io::{Write, stdout};
 use std::time::Duration;
 
 use super::credentials::{TokenFlags, TrustFlags};
-use super::failure::{Failure, written};
+use super::failure::{Failure, Flow, failure, written};
 use super::wish::WishFlags;
-use crate::protocol::channel::Pattern;
-use crate::protocol::json::write_string;
+use crate::client::{Place, Subscription};
 use crate::shell::clock;
 use crate::shell::signals::Stop;
 
-mod connector;
 mod notes;
-mod session;
+mod printer;
 
-use connector::{Connector, End};
-use session::{Ended, Session};
+use printer::Printer;
 
 /// How long one read or wait takes before signals and the clock are looked at.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
+#[cfg(test)]
 const MS_NS: u64 = 1_000_000;
 
 /// Subscribes and prints what arrives.
@@ -50,6 +47,14 @@ pub struct Subscribe {
     /// End after this many seconds [default: never]
     #[arg(long)]
     seconds: Option<f64>,
+    /// Begin with the next event, also where what was missed cannot be had any more [default: with
+    /// what still counts: the newest of each key, and order books]
+    #[arg(long)]
+    no_snapshot: bool,
+    /// Begin after this place, if the server still has what came since: the epoch of `welcome` and
+    /// the last seq that is had; --table and --stats say it at their end [default: with a snapshot]
+    #[arg(long, value_name = "EPOCH:SEQ")]
+    resume: Option<Place>,
     /// End when the connection does [default: connect again, unless that is pointless]
     #[arg(long)]
     no_reconnect: bool,
@@ -80,51 +85,41 @@ impl Subscribe {
     }
 
     fn run_until(&self, stop: &dyn Fn() -> bool, out: &mut impl Write) -> Result<(), Failure> {
-        let request = self.request()?;
         let start_ns = clock::now().monotonic_ns;
         let end_ns = self.seconds.map(|seconds| start_ns.saturating_add(seconds_ns(seconds)));
-        let end = End { stop, end_ns };
-        let mut session = Session::new(self, start_ns);
-        let result = self.follow(&request, &mut session, &end, out);
-        match (session.summary(clock::now().monotonic_ns), self.output()) {
+        let mut printer = Printer::new(self.output(), self.count.unwrap_or(u64::MAX), start_ns);
+        let mut subscriber = self.subscription()?.start().map_err(failure)?;
+        let mut is_over = true;
+        let result = loop {
+            let read = subscriber.read(LOOK_PERIOD, |item| printer.take(item));
+            if printer.write(out)? == Flow::Stop {
+                break Ok(());
+            }
+            if let Err(error) = read {
+                break Err(failure(error));
+            }
+            let now_ns = clock::now().monotonic_ns;
+            if printer.report(subscriber.channel_count(), now_ns, out)? == Flow::Stop {
+                break Ok(());
+            }
+            if printer.is_done() || stop() || end_ns.is_some_and(|end_ns| now_ns >= end_ns) {
+                is_over = false;
+                break Ok(());
+            }
+        };
+        let channels = subscriber.channel_count();
+        if let Some(place) = subscriber.place().filter(|_| printer.has_all()) {
+            eprintln!("all up to here: --resume {place}");
+        }
+        if !is_over {
+            subscriber.close();
+        }
+        match (printer.summary(channels, clock::now().monotonic_ns), self.output()) {
             (None, _) | (_, Output::Json) => {}
             (Some(summary), Output::Table) => eprintln!("{summary}"),
             (Some(summary), Output::Stats) => drop(written(writeln!(out, "{summary}"))?),
         }
         result
-    }
-
-    /// Goes from connection to connection.
-    fn follow(
-        &self,
-        request: &str,
-        session: &mut Session,
-        end: &End<'_>,
-        out: &mut impl Write,
-    ) -> Result<(), Failure> {
-        let mut connector = Connector::new(self);
-        let mut lost = None;
-        loop {
-            let Some(mut client) = connector.connect(lost.take(), end)? else { return Ok(()) };
-            session.begin(client.security());
-            let ended = match client.send_text(request) {
-                Ok(()) => session.run(&mut client, &mut connector, end, out)?,
-                Err(error) => Ended::Lost(connector.lost(error)),
-            };
-            match ended {
-                Ended::Here => {
-                    client.close();
-                    return Ok(());
-                }
-                Ended::Quietly => return Ok(()),
-                Ended::Moved(loss) => {
-                    client.close();
-                    lost = Some(loss);
-                }
-                Ended::Lost(loss) => lost = Some(loss),
-            }
-            connector.ended();
-        }
     }
 
     fn output(&self) -> Output {
@@ -135,25 +130,26 @@ impl Subscribe {
         }
     }
 
-    fn request(&self) -> Result<String, Failure> {
-        let mut out = br#"{"method":"subscribe","params":{"channels":["#.to_vec();
-        for (at, pattern) in self.patterns.iter().enumerate() {
-            if let Err(error) = Pattern::parse(pattern) {
-                return Err(Failure::Usage(format!("pattern `{pattern}`: {error}")));
-            }
-            if at > 0 {
-                out.push(b',');
-            }
-            write_string(&mut out, pattern);
+    fn subscription(&self) -> Result<Subscription, Failure> {
+        let mut subscription = Subscription::new(&self.url, &self.patterns)
+            .terms(self.wish.terms()?)
+            .credential(self.token.credential())
+            .trust(self.trust.files());
+        if self.no_snapshot {
+            subscription = subscription.without_snapshot();
         }
-        out.push(b']');
-        self.wish.write(&mut out)?;
-        out.extend_from_slice(br#"},"req_id":1}"#);
-        Ok(String::from_utf8(out).expect("patterns are ASCII"))
+        if let Some(place) = &self.resume {
+            subscription = subscription.resume(place.clone());
+        }
+        if self.no_reconnect {
+            subscription = subscription.without_reconnect();
+        }
+        Ok(subscription)
     }
 }
 
-fn seconds_ns(seconds: f64) -> u64 {
+/// Seconds as they are typed, in nanoseconds.
+pub(super) fn seconds_ns(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds.max(0.0)).map_or(u64::MAX, clock::nanoseconds)
 }
 

@@ -1,44 +1,34 @@
 //! One event as a row of aligned columns.
 //!
-//! Not here: reading the frame (`tally`). Invariant: a row is one line, whatever the event holds;
+//! Not here: reading the frame (`client`). Invariant: a row is one line, whatever the event holds;
 //! the data is shown digit for digit and cut at the end only.
 
 use std::io::Write;
 
 use jiff::Timestamp;
 
-use super::frame::Frame;
+use crate::client::Event;
 
 /// Characters of data in a row.
 const DATA_SHOWN: usize = 100;
 
 /// Appends a row: time (UTC, with the date unless it is that of `now_unix_ns`), channel, type, seq,
 /// key, data.
-pub fn write_row(out: &mut Vec<u8>, frame: &Frame<'_>, text: &str, now_unix_ns: u64) {
-    let data = data(text);
+pub fn write_row(out: &mut Vec<u8>, event: &Event<'_>, now_unix_ns: u64) {
+    let data = event.data();
     let shown = data.char_indices().nth(DATA_SHOWN).map_or(data.len(), |(at, _)| at);
     let more = if shown < data.len() { "…" } else { "" };
     writeln!(
         out,
         "{}  {:<24} {:<8} {:>10}  {:<12} {}{more}",
-        time(frame.ts.or(frame.ts_in).unwrap_or_default(), now_unix_ns),
-        frame.channel.unwrap_or_default(),
-        frame.kind.unwrap_or_default(),
-        frame.seq.unwrap_or_default(),
-        frame.key.unwrap_or("-"),
+        time(event.ts.or(event.ts_in).unwrap_or_default(), now_unix_ns),
+        event.channel,
+        event.kind.as_str(),
+        event.seq,
+        event.key.as_deref().unwrap_or("-"),
         &data[..shown],
     )
     .expect("a vector takes every write");
-}
-
-/// The producer's bytes: the last member of a data frame. Inside a string its name would have its
-/// quotes escaped, so the first match is the member.
-fn data(text: &str) -> &str {
-    const MEMBER: &str = ",\"data\":";
-    match text.find(MEMBER) {
-        Some(at) => text[at + MEMBER.len()..].trim_end().strip_suffix('}').unwrap_or_default(),
-        None => "",
-    }
 }
 
 /// Time of day in UTC with microseconds, and the date where it is another day's than `now`.
@@ -54,6 +44,16 @@ fn time(unix_ns: u64, now_unix_ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Link;
+    use crate::client::frame::Frame;
+
+    fn row(text: &str, now_unix_ns: u64) -> String {
+        let mut scratch = text.as_bytes().to_vec();
+        let frame = Frame::parse(&mut scratch).unwrap();
+        let mut out = Vec::new();
+        write_row(&mut out, &Event::of(&frame, text, Link::Follows), now_unix_ns);
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn a_row_shows_the_time_and_the_data_as_it_came() {
@@ -62,13 +62,7 @@ mod tests {
             r#""ts":1723161256000001000,"ts_in":1723161256000085000,"key":"B\",\"data\":","#,
             r#""data":{"b":60001.10,"data":[1]}}"#
         );
-        let mut scratch = text.as_bytes().to_vec();
-        let frame = Frame::parse(&mut scratch).unwrap();
-        let row = |now_unix_ns: u64| {
-            let mut out = Vec::new();
-            write_row(&mut out, &frame, text, now_unix_ns);
-            String::from_utf8(out).unwrap()
-        };
+        let row = |now_unix_ns: u64| row(text, now_unix_ns);
         let today = row(1_723_161_300_000_000_000);
         assert_eq!(
             today,
@@ -82,11 +76,7 @@ mod tests {
     #[test]
     fn long_data_is_cut_between_characters() {
         let text = format!(r#"{{"channel":"a","seq":1,"data":"{}"}}"#, "é".repeat(200));
-        let mut scratch = text.clone().into_bytes();
-        let frame = Frame::parse(&mut scratch).unwrap();
-        let mut out = Vec::new();
-        write_row(&mut out, &frame, &text, 0);
-        let row = String::from_utf8(out).unwrap();
+        let row = row(&text, 0);
         assert!(row.ends_with("é…\n"));
         assert_eq!(row.matches('é').count(), DATA_SHOWN - 1);
     }

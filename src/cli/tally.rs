@@ -1,25 +1,20 @@
-//! What a subscriber sees, counted: rates, gaps by `prev`, latency from `ts_in`.
+//! What a subscriber sees, counted: rates, what is missing, latency from `ts_in`.
 //!
-//! Not here: the connection and the printing. Invariant: a gap is a frame whose `prev` is not the
-//! last `seq` seen on its channel; the first frame of a channel is never one. Where the terms let
-//! newer events stand for older ones it is a skip instead, and between two connections a tear.
+//! Not here: telling what is missing (`client::progress`), and the printing. Invariant: everything
+//! that was taken is in the interval until it is reported, and in the total after that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::continuity::{Agreed, Skips};
 use super::figures::{bytes, grouped, microseconds, short};
-use super::frame::Frame;
+use crate::client::frame::Frame;
+use crate::client::{Cause, Event, Gap, Link, Notice};
 use crate::telemetry::new_lag;
 
 /// Figures since the start and since the last report.
 #[derive(Debug)]
 pub struct Tally {
-    channels: HashMap<String, Channel>,
-    agreed: Agreed,
-    /// Connections so far, the present one included.
-    connections: u64,
     interval: Interval,
     total: Interval,
     started_ns: u64,
@@ -27,28 +22,23 @@ pub struct Tally {
 }
 
 #[derive(Debug)]
-struct Channel {
-    seq_last: u64,
-    skips: Skips,
-    /// The connection that it was last seen on.
-    connection: u64,
-}
-
-#[derive(Debug)]
 struct Interval {
     frames: u64,
     bytes: u64,
+    /// Events that never came, and no receipt covers them.
     gaps: u64,
     /// Places where newer events stood for older ones, as agreed.
     skips: u64,
     receipts: u64,
     missed: u64,
-    /// Of `missed`, by the word on the wire.
-    missed_by_cause: BTreeMap<String, u64>,
+    /// Of `missed`, by the word on the wire; none: at least one receipt does not know.
+    missed_by_cause: BTreeMap<String, Option<u64>>,
     unsubscribed: u64,
     tiers: u64,
     reconnects: u64,
-    /// Places where a `prev` shows that events were missed between two connections.
+    /// New connections that went on where the last one had ended.
+    resumed: u64,
+    /// New connections before which something may be missing, without a receipt.
     torn: u64,
     latency_us: Histogram<u64>,
 }
@@ -66,6 +56,7 @@ impl Interval {
             unsubscribed: 0,
             tiers: 0,
             reconnects: 0,
+            resumed: 0,
             torn: 0,
             latency_us: new_lag(),
         }
@@ -73,6 +64,11 @@ impl Interval {
 }
 
 impl Interval {
+    fn add_missed(&mut self, cause: String, missed: Option<u64>) {
+        let of_cause = self.missed_by_cause.entry(cause).or_insert(Some(0));
+        *of_cause = of_cause.zip(missed).map(|(before, missed)| before + missed);
+    }
+
     /// What was lost or ended, and why; what there is nothing of is left out.
     fn losses(&self) -> String {
         let mut out = String::new();
@@ -81,6 +77,7 @@ impl Interval {
         }
         out.push_str(&format!("  receipts {} (missed {}", self.receipts, self.missed));
         for (at, (cause, missed)) in self.missed_by_cause.iter().enumerate() {
+            let missed = missed.map_or_else(|| "unknown".to_owned(), |missed| missed.to_string());
             out.push_str(&format!("{}{cause} {missed}", if at == 0 { ": " } else { ", " }));
         }
         out.push(')');
@@ -88,6 +85,7 @@ impl Interval {
             ("unsubscribed", self.unsubscribed),
             ("tiers", self.tiers),
             ("reconnects", self.reconnects),
+            ("resumed", self.resumed),
             ("torn", self.torn),
         ] {
             if count > 0 {
@@ -103,9 +101,6 @@ impl Tally {
     #[must_use]
     pub fn new(monotonic_ns: u64) -> Self {
         Self {
-            channels: HashMap::new(),
-            agreed: Agreed::default(),
-            connections: 1,
             interval: Interval::new(),
             total: Interval::new(),
             started_ns: monotonic_ns,
@@ -113,69 +108,45 @@ impl Tally {
         }
     }
 
-    /// Counts an event of `bytes` bytes that arrived at `unix_ns`.
-    pub fn handle_data(&mut self, frame: &Frame<'_>, bytes: usize, unix_ns: u64) {
-        let (Some(channel), Some(seq)) = (frame.channel, frame.seq) else { return };
+    /// Counts an event that arrived at `unix_ns`.
+    pub fn handle_event(&mut self, event: &Event<'_>, unix_ns: u64) {
         self.interval.frames += 1;
-        self.interval.bytes += bytes as u64;
-        if !self.channels.contains_key(channel) {
-            let skips = self.agreed.skips(channel);
-            let seq_last = frame.prev.unwrap_or_default();
-            let follows = Channel { seq_last, skips, connection: self.connections };
-            self.channels.insert(channel.to_owned(), follows);
-        }
-        let state = self.channels.get_mut(channel).expect("it was just looked for");
-        let is_other =
-            std::mem::replace(&mut state.connection, self.connections) != self.connections;
-        if is_other {
-            state.skips = self.agreed.skips(channel);
-        }
-        // `prev` counts every event of the channel: once it has keys, any may have been skipped.
-        if state.skips == Skips::Keyed && frame.key.is_some() {
-            state.skips = Skips::Anything;
-        }
-        if frame.prev.is_some_and(|prev| prev != state.seq_last) {
-            match state.skips {
-                _ if is_other => self.interval.torn += 1,
-                Skips::Anything => self.interval.skips += 1,
-                Skips::Keyed | Skips::Nothing => self.interval.gaps += 1,
-            }
-        }
-        state.seq_last = seq;
-        if let Some(ts_in) = frame.ts_in {
+        self.interval.bytes += event.text().len() as u64;
+        self.interval.skips += u64::from(event.link == Link::Skips);
+        // What comes late, because it is sent again, says nothing about the way here.
+        if let Some(ts_in) = event.ts_in.filter(|_| event.link != Link::Recovered) {
             self.interval.latency_us.saturating_record(unix_ns.saturating_sub(ts_in) / 1_000);
         }
     }
 
-    /// Takes a frame that is no event: counts receipts and notices, and learns what was agreed.
-    pub fn handle_control(&mut self, frame: &Frame<'_>) {
-        match (frame.kind, frame.method) {
-            (Some("gap"), _) => {
-                let missed = frame.missed.unwrap_or_default();
+    /// Counts what is missing.
+    pub fn handle_gap(&mut self, gap: &Gap) {
+        match &gap.cause {
+            Cause::Hole => self.interval.gaps += 1,
+            Cause::Reconnect => self.interval.torn += 1,
+            Cause::Server(word) => {
                 self.interval.receipts += 1;
-                self.interval.missed += missed;
-                let cause = frame.cause.unwrap_or("unknown").to_owned();
-                *self.interval.missed_by_cause.entry(cause).or_default() += missed;
+                self.interval.missed += gap.missed.unwrap_or_default();
+                self.interval.add_missed(word.clone(), gap.missed);
             }
-            (Some("unsubscribed"), _) => {
-                let channels = frame.channels.as_ref().map_or(1, Vec::len);
-                self.interval.unsubscribed += channels as u64;
+        }
+    }
+
+    /// Counts new connections, and what the server has ended.
+    pub const fn handle_notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Connected { is_again: true, .. } => self.interval.reconnects += 1,
+            Notice::Resumed { .. } => self.interval.resumed += 1,
+            Notice::Unsubscribed { channels, .. } => {
+                self.interval.unsubscribed += channels.len() as u64;
             }
-            (Some("tier"), _) => self.interval.tiers += 1,
-            (None, Some("subscribe")) => self.agreed.handle_reply(frame),
             _ => {}
         }
     }
 
-    /// A new connection goes on for the last one; `is_anew`: its `seq` have nothing to do with
-    /// those before.
-    pub fn handle_reconnect(&mut self, is_anew: bool) {
-        self.connections += 1;
-        self.interval.reconnects += 1;
-        self.agreed = Agreed::default();
-        if is_anew {
-            self.channels.clear();
-        }
+    /// Counts moves between tiers.
+    pub fn handle_control(&mut self, frame: &Frame<'_>) {
+        self.interval.tiers += u64::from(frame.kind == Some("tier"));
     }
 
     /// Events so far.
@@ -184,17 +155,17 @@ impl Tally {
         self.total.frames + self.interval.frames
     }
 
-    /// The line for the time since the last report.
-    pub fn report(&mut self, monotonic_ns: u64) -> String {
+    /// The line for the time since the last report; events came of so many channels.
+    pub fn report(&mut self, channels: usize, monotonic_ns: u64) -> String {
         let elapsed_ns = monotonic_ns.saturating_sub(self.reported_ns);
-        let line = self.line(&self.interval, elapsed_ns, true);
+        let line = self.line(&self.interval, channels, elapsed_ns, true);
         self.reported_ns = monotonic_ns;
         self.fold();
         line
     }
 
     /// The summary of everything.
-    pub fn summary(&mut self, monotonic_ns: u64) -> String {
+    pub fn summary(&mut self, channels: usize, monotonic_ns: u64) -> String {
         self.fold();
         let elapsed_ns = monotonic_ns.saturating_sub(self.started_ns);
         #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
@@ -202,7 +173,7 @@ impl Tally {
         format!(
             "{} events in {seconds:.1} s: {}",
             grouped(self.total.frames),
-            self.line(&self.total, elapsed_ns, false)
+            self.line(&self.total, channels, elapsed_ns, false)
         )
     }
 
@@ -215,16 +186,17 @@ impl Tally {
         self.total.receipts += interval.receipts;
         self.total.missed += interval.missed;
         for (cause, missed) in interval.missed_by_cause {
-            *self.total.missed_by_cause.entry(cause).or_default() += missed;
+            self.total.add_missed(cause, missed);
         }
         self.total.unsubscribed += interval.unsubscribed;
         self.total.tiers += interval.tiers;
         self.total.reconnects += interval.reconnects;
+        self.total.resumed += interval.resumed;
         self.total.torn += interval.torn;
         self.total.latency_us.add(interval.latency_us).expect("both have the bounds of new_lag");
     }
 
-    fn line(&self, figures: &Interval, elapsed_ns: u64, aligned: bool) -> String {
+    fn line(&self, figures: &Interval, channels: usize, elapsed_ns: u64, aligned: bool) -> String {
         #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
         let rate = |count: u64| count as f64 / (elapsed_ns.max(1) as f64 / 1e9);
         let latency = &figures.latency_us;
@@ -240,10 +212,9 @@ impl Tally {
         };
         let width = if aligned { 5 } else { 0 };
         format!(
-            "{:>width$}/s  {:>width$}/s  channels {}  gaps {}{}  latency {latency}",
+            "{:>width$}/s  {:>width$}/s  channels {channels}  gaps {}{}  latency {latency}",
             short(rate(figures.frames)),
             bytes(rate(figures.bytes)),
-            self.channels.len(),
             figures.gaps,
             figures.losses(),
         )
@@ -254,133 +225,87 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn control(tally: &mut Tally, text: &str) {
-        let mut scratch = text.as_bytes().to_vec();
-        let frame = Frame::parse(&mut scratch).unwrap();
-        assert!(!frame.is_data());
-        tally.handle_control(&frame);
-    }
-
-    fn feed(tally: &mut Tally, channel: &str, seq: u64, prev: u64) {
-        feed_event(tally, channel, seq, prev, "");
-    }
-
-    fn feed_keyed(tally: &mut Tally, channel: &str, seq: u64, prev: u64) {
-        feed_event(tally, channel, seq, prev, r#""key":"k","#);
-    }
-
-    fn feed_event(tally: &mut Tally, channel: &str, seq: u64, prev: u64, key: &str) {
+    fn feed(tally: &mut Tally, seq: u64, link: Link) {
         let text = format!(
-            r#"{{"channel":"{channel}","type":"update","seq":{seq},"prev":{prev},
-                "ts_in":1000000,{key}"data":{{"seq":7}}}}"#
+            r#"{{"channel":"a","type":"update","seq":{seq},"ts_in":1000000,"data":{{"seq":7}}}}"#
         );
         let mut scratch = text.clone().into_bytes();
         let frame = Frame::parse(&mut scratch).unwrap();
-        assert!(frame.is_data());
-        tally.handle_data(&frame, text.len(), 1_085_000);
+        tally.handle_event(&Event::of(&frame, &text, link), 1_085_000);
     }
 
-    #[test]
-    fn a_gap_is_a_prev_that_is_not_the_last_seq_of_its_channel() {
-        let mut tally = Tally::new(0);
-        feed(&mut tally, "a", 10, 9); // The first frame of a channel follows nothing.
-        feed(&mut tally, "b", 11, 4);
-        feed(&mut tally, "a", 12, 10);
-        feed(&mut tally, "b", 13, 11);
-        assert_eq!(tally.interval.gaps, 0);
-        feed(&mut tally, "a", 20, 15);
-        assert_eq!(tally.interval.gaps, 1);
-        feed(&mut tally, "a", 21, 20);
-        feed(&mut tally, "a", 21, 20); // Twice the same is a gap as well: 20 is not the last.
-        assert_eq!(tally.interval.gaps, 2);
+    fn lose(tally: &mut Tally, cause: Cause, missed: Option<u64>) {
+        tally.handle_gap(&Gap { channels: vec!["a".into()], from: 1, to: 9, missed, cause });
+    }
+
+    fn receipt(tally: &mut Tally, word: &str, missed: u64) {
+        lose(tally, Cause::Server(word.into()), Some(missed));
     }
 
     #[test]
     fn a_report_is_of_its_interval_and_the_summary_of_everything() {
         let mut tally = Tally::new(0);
         for seq in 1..=100 {
-            feed(&mut tally, "a", seq, seq - 1);
+            feed(&mut tally, seq, Link::Follows);
         }
-        let line = tally.report(2_000_000_000);
+        let line = tally.report(1, 2_000_000_000);
         assert!(line.starts_with("   50/s"), "{line}");
         assert!(line.ends_with("latency p50 85 µs p99 85 µs max 85 µs"), "{line}");
-        feed(&mut tally, "a", 200, 150);
-        control(&mut tally, r#"{"channel":"control","type":"gap","missed":31,"cause":"slow"}"#);
-        let line = tally.report(3_000_000_000);
+        feed(&mut tally, 200, Link::Skips);
+        lose(&mut tally, Cause::Hole, None);
+        receipt(&mut tally, "slow", 31);
+        let line = tally.report(1, 3_000_000_000);
         assert!(line.starts_with("    1/s"), "{line}");
-        assert!(line.contains("gaps 1  receipts 1 (missed 31: slow 31)"), "{line}");
-        let summary = tally.summary(4_000_000_000);
+        assert!(line.contains("gaps 1  skips 1  receipts 1 (missed 31: slow 31)"), "{line}");
+        let summary = tally.summary(1, 4_000_000_000);
         assert!(summary.starts_with("101 events in 4.0 s: 25/s"), "{summary}");
         assert!(summary.contains("channels 1  gaps 1"), "{summary}");
         assert_eq!(tally.frames(), 101);
     }
 
     #[test]
-    fn where_newer_events_stand_for_older_ones_a_skipped_prev_is_no_gap() {
+    fn what_is_sent_again_has_no_latency() {
         let mut tally = Tally::new(0);
-        control(
-            &mut tally,
-            r#"{"method":"subscribe","success":true,"result":[
-                {"channel":"quote.*","policy":"latest"},{"channel":"trade.*","policy":"all"},
-                {"channel":"both.*","policy":"auto"}]}"#,
-        );
-        for channel in ["quote.a", "trade.a", "both.a", "both.b"] {
-            feed(&mut tally, channel, 10, 9);
-        }
-        assert_eq!((tally.interval.gaps, tally.interval.skips), (0, 0));
-        feed(&mut tally, "quote.a", 20, 15);
-        assert_eq!((tally.interval.gaps, tally.interval.skips), (0, 1));
-        feed(&mut tally, "trade.a", 20, 15);
-        feed(&mut tally, "both.a", 20, 15); // No event with a key: every one was promised.
-        assert_eq!((tally.interval.gaps, tally.interval.skips), (2, 1));
-        feed_keyed(&mut tally, "both.b", 20, 15);
-        feed(&mut tally, "both.b", 30, 25); // The one before may have had a key.
-        assert_eq!((tally.interval.gaps, tally.interval.skips), (2, 3));
+        feed(&mut tally, 1, Link::Recovered);
+        let line = tally.report(1, 1_000_000_000);
+        assert!(line.ends_with("latency unknown"), "{line}");
     }
 
     #[test]
     fn what_the_server_did_to_a_slow_client_is_counted_by_its_cause() {
         let mut tally = Tally::new(0);
-        for text in [
-            r#"{"channel":"control","type":"gap","channels":["a"],"missed":20,"cause":"slow"}"#,
-            r#"{"channel":"control","type":"gap","channels":["a"],"missed":11,"cause":"max_age"}"#,
-            r#"{"channel":"control","type":"gap","channels":["a"],"missed":5,"cause":"slow"}"#,
-            r#"{"channel":"control","type":"unsubscribed","channels":["a","b.*"],"seq":9,
-                "cause":"max_age"}"#,
-            r#"{"channel":"control","type":"tier","interval_ms":100,"seq":9}"#,
-        ] {
-            control(&mut tally, text);
-        }
+        receipt(&mut tally, "slow", 20);
+        receipt(&mut tally, "max_age", 11);
+        receipt(&mut tally, "slow", 5);
+        let channels = vec!["a".into(), "b.*".into()];
+        tally.handle_notice(&Notice::Unsubscribed { channels, seq: 9, cause: "max_age".into() });
+        let mut text = br#"{"channel":"control","type":"tier","interval_ms":100,"seq":9}"#.to_vec();
+        tally.handle_control(&Frame::parse(&mut text).unwrap());
         let expected = "gaps 0  receipts 3 (missed 36: max_age 11, slow 25)  unsubscribed 2  \
             tiers 1  latency";
-        let line = tally.report(1_000_000_000);
+        let line = tally.report(0, 1_000_000_000);
         assert!(line.contains(expected), "{line}");
-        let line = tally.report(2_000_000_000);
+        let line = tally.report(0, 2_000_000_000);
         assert!(line.contains("gaps 0  receipts 0 (missed 0)  latency"), "{line}");
-        let summary = tally.summary(3_000_000_000);
+        let summary = tally.summary(0, 3_000_000_000);
         assert!(summary.contains(expected), "{summary}");
     }
 
     #[test]
-    fn what_was_missed_between_two_connections_is_a_tear_and_no_gap() {
+    fn what_lies_between_two_connections_is_counted_and_the_unknown_is_no_number() {
         let mut tally = Tally::new(0);
-        for channel in ["a", "b"] {
-            feed(&mut tally, channel, 10, 9);
+        for is_again in [false, true, true, true] {
+            tally.handle_notice(&Notice::Connected { seq: 1, is_again, security: None });
         }
-        tally.handle_reconnect(false);
-        feed(&mut tally, "a", 20, 10); // Nothing came in between.
-        feed(&mut tally, "b", 21, 15);
-        feed(&mut tally, "b", 22, 21);
-        assert_eq!((tally.interval.gaps, tally.interval.torn), (0, 1));
-        feed(&mut tally, "b", 30, 25);
-        assert_eq!((tally.interval.gaps, tally.interval.torn), (1, 1), "on one connection: a gap");
-        tally.handle_reconnect(true);
-        feed(&mut tally, "a", 2, 1); // Of another epoch: it follows nothing.
-        assert_eq!((tally.interval.gaps, tally.interval.torn), (1, 1));
-        let summary = tally.summary(1_000_000_000);
-        assert!(
-            summary.contains("gaps 1  receipts 0 (missed 0)  reconnects 2  torn 1"),
-            "{summary}"
-        );
+        tally.handle_notice(&Notice::Resumed { seq: 1 });
+        lose(&mut tally, Cause::Reconnect, None);
+        receipt(&mut tally, "too_old", 7);
+        lose(&mut tally, Cause::Server("too_old".into()), None);
+        tally.report(0, 1);
+        receipt(&mut tally, "too_old", 7);
+        let summary = tally.summary(0, 1_000_000_000);
+        let expected = "gaps 0  receipts 3 (missed 14: too_old unknown)  reconnects 3  resumed 1  \
+            torn 1  latency";
+        assert!(summary.contains(expected), "{summary}");
     }
 }

@@ -1,16 +1,14 @@
-//! The terms of a subscription as flags, and as the parameters of a subscribe command.
+//! The terms of a subscription as flags.
 //!
 //! Not here: what terms mean (`protocol::terms`). Invariant: what passes these flags, the protocol
 //! accepts.
-
-use std::io::Write;
 
 use super::failure::Failure;
 use crate::config::rule::LAG_BYTES_LIMITS;
 use crate::config::values;
 use crate::limits::{AGE_LIMIT_MS_MAX, AGE_LIMIT_MS_MIN};
 use crate::protocol::policy::{Policy, PolicyUnknown};
-use crate::protocol::terms::Interval;
+use crate::protocol::terms::{Interval, Wish};
 
 /// What is asked of the server for all patterns.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -31,36 +29,28 @@ pub struct WishFlags {
 }
 
 impl WishFlags {
-    /// Appends what was given as members of a JSON object, each with its comma before it.
+    /// The terms that are asked for.
     ///
     /// # Errors
     /// Sampling with a policy that skips nothing.
-    pub fn write(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        if let Some(policy) = self.policy {
-            if self.interval_ms.is_some() && !policy.conflates() {
-                return Err(Failure::Usage(format!(
-                    "--interval-ms skips events, which --policy {} does not; use auto or latest, \
-                     or leave --interval-ms out",
-                    policy.as_str()
-                )));
-            }
-            write(out, format_args!(r#","policy":"{}""#, policy.as_str()));
+    pub fn terms(&self) -> Result<Wish, Failure> {
+        if let Some(policy) = self.policy
+            && self.interval_ms.is_some()
+            && !policy.conflates()
+        {
+            return Err(Failure::Usage(format!(
+                "--interval-ms skips events, which --policy {} does not; use auto or latest, or \
+                 leave --interval-ms out",
+                policy.as_str()
+            )));
         }
-        if let Some(ms) = self.max_age_ms {
-            write(out, format_args!(r#","max_age_ms":{ms}"#));
-        }
-        if let Some(bytes) = self.max_lag_bytes {
-            write(out, format_args!(r#","max_lag_bytes":{bytes}"#));
-        }
-        if let Some(interval) = self.interval_ms {
-            write(out, format_args!(r#","interval_ms":{}"#, interval.ms()));
-        }
-        Ok(())
+        Ok(Wish {
+            policy: self.policy,
+            max_age_ms: self.max_age_ms,
+            max_lag_bytes: self.max_lag_bytes,
+            interval: self.interval_ms,
+        })
     }
-}
-
-fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a vector takes every write");
 }
 
 fn policy(text: &str) -> Result<Policy, PolicyUnknown> {
@@ -89,8 +79,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::protocol::command::{self, Command};
-    use crate::protocol::terms::Wish;
 
     #[derive(Parser)]
     struct Line {
@@ -103,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_the_flags_is_what_the_protocol_reads() {
+    fn what_is_given_is_asked_for_and_the_rest_is_left_to_the_server() {
         for (flags, wish) in [
             ("", Wish::default()),
             (
@@ -120,13 +108,7 @@ mod tests {
                 Wish { max_age_ms: Some(10), max_lag_bytes: Some(1_024), ..Wish::default() },
             ),
         ] {
-            let mut text = br#"{"method":"subscribe","params":{"channels":"a""#.to_vec();
-            parsed(flags).unwrap().write(&mut text).unwrap();
-            text.extend_from_slice(b"}}");
-            let text = String::from_utf8(text).unwrap();
-            let request = command::parse(&text, &mut Vec::new()).unwrap();
-            let expected = Command::Subscribe { channels: vec!["a".into()], wish };
-            assert_eq!(request.command, expected, "{text}");
+            assert_eq!(parsed(flags).unwrap().terms().unwrap(), wish, "{flags}");
         }
     }
 
@@ -142,7 +124,7 @@ mod tests {
             assert!(error.contains(named), "{flags}: {error}");
         }
         let wish = parsed("--policy all --interval-ms 100").unwrap();
-        let failure = wish.write(&mut Vec::new()).unwrap_err();
+        let failure = wish.terms().unwrap_err();
         assert_eq!(failure.exit_code(), 2);
         assert!(failure.to_string().contains("leave --interval-ms out"), "{failure}");
     }

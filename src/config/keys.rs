@@ -119,6 +119,15 @@ pub const KEYS: &[Key] = &[
     key("message_bytes_max", "SIZE", "One message from a client at most", ""),
     key("subscriptions_max", "COUNT", "Patterns that one connection subscribes to at most", ""),
     key("retained_bytes", "SIZE", "Newest values and books kept beside each shard's log", ""),
+    key("journal", "DIR", "Folder that a restart goes on from; made if its parent exists", "none"),
+    key("journal_bytes", "SIZE", "Journal of newest events; older ones are merged", ""),
+    key(
+        "journal_sync",
+        "TIME",
+        "Time between two writes of the journal to the disk itself, which is what a power loss \
+        costs; 0s: never. A crash costs nothing",
+        "",
+    ),
     key(
         "command_rate",
         "COUNT",
@@ -181,6 +190,8 @@ pub fn default_text(name: &str) -> Option<String> {
         "message_bytes_max" => show_size(limits::MESSAGE_BYTES_MAX),
         "subscriptions_max" => limits::SUBSCRIPTIONS_MAX.to_string(),
         "retained_bytes" => show_size(limits::RETAINED_BYTES),
+        "journal_bytes" => show_size(limits::JOURNAL_BYTES),
+        "journal_sync" => time(limits::JOURNAL_SYNC_MS),
         "command_rate" => limits::COMMAND_RATE.to_string(),
         "command_burst" => limits::COMMAND_BURST.to_string(),
         "tier_moves" => "false".into(),

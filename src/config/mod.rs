@@ -55,6 +55,8 @@ pub struct Settings {
     pub rules: Vec<ChannelRule>,
     /// Bytes of frames that each shard keeps beside its log.
     pub retained_bytes: usize,
+    /// What is kept on disk, if anything is.
+    pub journal: Option<JournalSettings>,
     /// Messages from one client in a second, once the burst is used up.
     pub command_rate: u32,
     /// Messages from one client at once.
@@ -113,6 +115,17 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// What is kept on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Bytes of segments that are kept.
+    pub bytes: u64,
+    /// Time between two times that what is written is made durable; zero: never.
+    pub sync: Duration,
 }
 
 /// How many clients may come, and how fast.
@@ -195,6 +208,8 @@ pub struct Replay {
     /// JSON pointer to an NDJSON line's time, integer nanoseconds or RFC 3339; absent: the line's
     /// top-level `ts`. The time before a `<ns> <raw JSON>` line goes first.
     pub time: Option<mapping::Pointer>,
+    /// Begin when so many clients have subscribed.
+    pub clients_min: u64,
 }
 
 impl fmt::Display for Replay {

@@ -85,7 +85,7 @@ impl Resolver<'_> {
             self.count("subscriptions_max", 1..=limits::SUBSCRIPTIONS_SETTING_MAX);
         let retained_bytes =
             self.size("retained_bytes", limits::RETAINED_BYTES_MIN..=limits::LOG_BYTES_MAX);
-        let command_rate = self.rate("command_rate", 1);
+        let (journal, command_rate) = (self.journal(), self.rate("command_rate", 1));
         let command_burst = self.rate("command_burst", limits::COMMAND_BURST_MIN);
         let tier_moves = self.take("tier_moves", None, false, values::boolean);
         let sockets = self.sockets();
@@ -93,8 +93,7 @@ impl Resolver<'_> {
         let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
         let stop_timeout = self.duration("stop_timeout", 0);
         let tls = self.tls(listen);
-        let access = self.path("access");
-        let auth_timeout = self.duration("auth_timeout", 0);
+        let (access, auth_timeout) = (self.path("access"), self.duration("auth_timeout", 0));
         let (admission, liveness) = (self.admission(), self.liveness());
         let (drain, drain_to) = self.drain();
         let (control, take_over) = (self.path("control"), self.path("take_over"));
@@ -122,6 +121,7 @@ impl Resolver<'_> {
             subscriptions_max: subscriptions_max?,
             rules,
             retained_bytes: retained_bytes?,
+            journal,
             command_rate: command_rate?,
             command_burst: command_burst?,
             tier_moves: tier_moves?,
@@ -365,5 +365,6 @@ impl Resolver<'_> {
 }
 
 mod connections;
+mod journal;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use super::values::{Wrong, socket_address};
 use super::{Replay, ReplayInput, SourceAddress, Speed};
 
 const ALLOWED: &str = "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH[?mode=660], stdin:// or \
-    replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER]";
+    replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER&clients=N]";
 
 /// Only the server's own user may publish.
 const UNIX_MODE: u32 = 0o600;
@@ -37,17 +37,17 @@ pub fn parse(url: &str) -> Result<SourceAddress, Wrong> {
     }
 }
 
-/// A pace: `max`, or a factor of the recorded pace such as `1` or `0.5`.
+/// A pace: `max`, or a factor of the recorded pace such as `1`, `0.5` or `10x`.
 ///
 /// # Errors
 /// Neither.
 pub fn speed(text: &str) -> Result<Speed, Wrong> {
-    match text.parse::<f64>() {
+    match text.strip_suffix('x').unwrap_or(text).parse::<f64>() {
         _ if text == "max" => Ok(Speed::Max),
         Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
         _ => Err(Wrong::new(
             format!("`{text}` is not a speed"),
-            "max, or a number above 0: 1 is the recorded pace, 10 is ten times that",
+            "max, or a number above 0: 1 is the recorded pace, 10 or 10x is ten times that",
         )),
     }
 }
@@ -83,6 +83,7 @@ fn replay(rest: &str) -> Result<Replay, Wrong> {
         looping: false,
         sort: false,
         time: None,
+        clients_min: 0,
     };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
@@ -96,9 +97,14 @@ fn replay(rest: &str) -> Result<Replay, Wrong> {
                     Wrong::new(format!("time=`{value}`: {what}"), "a JSON pointer, such as /data/E")
                 })?);
             }
+            "clients" => {
+                let wrong =
+                    |_| Wrong::new(format!("clients=`{value}` is not a number"), "0 or more");
+                replay.clients_min = value.parse().map_err(wrong)?;
+            }
             _ => {
                 let what = format!("`{name}` is not an option of a replay");
-                return Err(Wrong::new(what, "speed, loop, sort and time"));
+                return Err(Wrong::new(what, "speed, loop, sort, time and clients"));
             }
         }
     }
@@ -154,8 +160,9 @@ mod tests {
             looping: true,
             sort: true,
             time: Some(Pointer::parse("/data/E").unwrap()),
+            clients_min: 2,
         };
-        let url = "replay:Cargo.toml,Cargo.lock?speed=2.5&loop=true&sort&time=/data/E";
+        let url = "replay:Cargo.toml,Cargo.lock?speed=2.5x&loop=true&sort&time=/data/E&clients=2";
         assert_eq!(parse(url), Ok(SourceAddress::Replay(expected)));
     }
 
@@ -171,6 +178,8 @@ mod tests {
             ("replay:", "cannot read ``: No such file or directory (os error 2)"),
             ("replay:absent.gz", "cannot read `absent.gz`: No such file or directory (os error 2)"),
             ("replay:Cargo.toml?speed=0", "`0` is not a speed"),
+            ("replay:Cargo.toml?speed=x", "`x` is not a speed"),
+            ("replay:Cargo.toml?clients=some", "clients=`some` is not a number"),
             ("replay:Cargo.toml?sped=1", "`sped` is not an option of a replay"),
             ("replay:Cargo.toml?loop=maybe", "loop=`maybe` is not a yes or no"),
         ] {

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::access::AccessError;
+use crate::journal::JournalError;
 use crate::shell::certificates::CertificateError;
 use crate::shell::checks::HostError;
 use crate::shell::control::ControlError;
@@ -19,6 +20,12 @@ pub enum StartError {
     /// The access rules cannot be in force.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal was checked, and could not be read again.
+    #[error("journal: {0}; see dmesg for what the disk says, and start again")]
+    Restore(io::Error),
     /// An address cannot be bound.
     #[error("{what} {address}: {source}{}", cure(.what, .address, .source))]
     Bind {

@@ -1,18 +1,21 @@
 //! Start-up and shutdown, in order.
 //!
-//! Start: check the host, bind every address, start the shards, start the ingest thread. Drain: the
+//! Start: check the host, open the journal, bind every address, start the shards, start the ingest
+//! thread, wait until the shards have what the journal holds. Drain: the
 //! shards send their clients away one by one. Stop: tell all threads, let each shard close its
 //! connections, join them. Not here: what the threads do.
 //! Invariant: when [`Server::start`] returns, clients and producers can connect.
 
 mod drain;
 mod error;
+mod journal;
 mod keeper;
 mod listeners;
 mod reload;
 mod shards;
 mod sources;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +25,6 @@ use std::time::Duration;
 
 use crate::access::{Addresses, Gate};
 use crate::config::Settings;
-use crate::fanout::sequencer::Sequencer;
 use crate::fanout::shard::ShardSettings;
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::{Sender, ring};
@@ -35,7 +37,6 @@ use crate::shell::doorman::Doorman;
 use crate::shell::estate::Named;
 use crate::shell::executor::{self, Thread};
 use crate::shell::feed::Feed;
-use crate::shell::life::Life;
 use crate::shell::net::Listener;
 use crate::shell::shard_loop::{self, ShardParts};
 use crate::shell::ticker::{self, Ticks};
@@ -44,6 +45,7 @@ use crate::telemetry::Telemetry;
 use drain::Drain;
 pub use error::StartError;
 use error::no_doorman;
+use journal::Beginning;
 use keeper::Keeper;
 use listeners::Listeners;
 use reload::Reloads;
@@ -87,7 +89,9 @@ impl Server {
                 `ulimit -n 1048576` before the start allows more"
             );
         }
-        let life = Arc::new(Life::default());
+        // Before anything is taken over: it cannot be shared with the server before.
+        let beginning = Beginning::open(settings)?;
+        let life = Arc::new(beginning.life());
         let doorman = Doorman::start(Arc::clone(&life)).map_err(no_doorman)?;
         let gate = Arc::new(Gate::load(settings.access.as_deref())?);
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?;
@@ -110,7 +114,8 @@ impl Server {
             ingest: None,
         };
         let reloads = Reloads::new(Arc::clone(&gate), certificates);
-        let shard_settings = shards::settings(settings, connections_allowed, gate);
+        let shard_settings =
+            shards::settings(settings, connections_allowed, gate, &beginning.epoch);
         let mut ticks =
             ticker::start(settings.cores.len() + 1).map_err(|error| StartError::Thread {
                 name: "ticker".into(),
@@ -122,7 +127,10 @@ impl Server {
             server.start_shards(settings, &shard_settings, bound.entrances, ticks_of_shards)?;
         let ticks = ticks.pop().expect("one for each executor");
         let admin = bound.admin.map(|(listener, _)| listener);
-        server.start_ingest(settings, rings, bound.sources, admin, ticks)?;
+        let restored =
+            server.start_ingest(settings, beginning, rings, bound.sources, admin, ticks)?;
+        journal::wait(&restored, &server.shards, &server.telemetry)?;
+        server.drain.life.open();
         // Now that everybody is served here, the server before may stop to accept.
         if let Err(error) = bound.estate.settle() {
             tracing::error!("{error}; the server before may still accept");
@@ -199,6 +207,17 @@ impl Server {
         self.sources_left.load(Ordering::Relaxed) == 0
     }
 
+    /// True once every source has ended, and every client was sent everything.
+    #[must_use]
+    pub fn has_delivered(&self) -> bool {
+        let events = self.telemetry.ingest.events.value();
+        self.sources_ended()
+            && self.telemetry.shards.iter().all(|shard| {
+                shard.events.value() == events
+                    && shard.settled_seq.value() == shard.head_seq.value()
+            })
+    }
+
     /// Starts a shard on each core; where its batches go in.
     fn start_shards(
         &mut self,
@@ -255,15 +274,18 @@ impl Server {
         })
     }
 
+    /// Starts the ingest thread; it says when the journal's batches are in the rings.
     fn start_ingest(
         &mut self,
         settings: &Settings,
+        beginning: Beginning,
         rings: Vec<Sender<Arc<Batch>>>,
         ready: Vec<Ready>,
         admin: Option<Listener>,
         mut ticks: Ticks,
-    ) -> Result<(), StartError> {
-        let sequencer = Sequencer::new(settings.channels_max, settings.keys_max);
+    ) -> Result<Receiver<io::Result<u64>>, StartError> {
+        let Beginning { sequencer, journal, .. } = beginning;
+        let (said, restored) = channel();
         let (telemetry, life) = (Arc::clone(&self.telemetry), Arc::clone(&self.drain.life));
         let sources_left = Arc::clone(&self.sources_left);
         let cores_all = std::thread::available_parallelism().map_or(1, usize::from);
@@ -276,22 +298,27 @@ impl Server {
         }
         let thread = start_thread("ingest", settings.ingest_core, move || async move {
             let feed = Feed::new(sequencer, rings, Arc::clone(&telemetry), Arc::clone(&life));
-            for source in ready {
+            if let Some(listener) = admin {
+                executor::spawn(admin::serve(listener, telemetry, life));
+            }
+            let done = journal::restore(&feed, journal).await;
+            let is_whole = done.is_ok();
+            // Nobody waits for it if another part of the start has failed.
+            let _ = said.send(done);
+            for source in ready.into_iter().filter(|_| is_whole) {
                 let (feed, sources_left) = (feed.clone(), Arc::clone(&sources_left));
                 executor::spawn(async move {
                     sources::run(source, feed).await;
                     sources_left.fetch_sub(1, Ordering::Relaxed);
                 });
             }
-            if let Some(listener) = admin {
-                executor::spawn(admin::serve(listener, telemetry, life));
-            }
             while !feed.is_stopping() {
                 ticks.next().await;
             }
+            feed.close_journal();
         })?;
         self.ingest = Some(thread);
-        Ok(())
+        Ok(restored)
     }
 }
 

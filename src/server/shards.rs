@@ -19,10 +19,11 @@ pub(super) fn settings(
     settings: &Settings,
     connections_allowed: usize,
     gate: Arc<Gate>,
+    epoch: &str,
 ) -> ShardSettings {
     ShardSettings {
         node: settings.node.as_str().into(),
-        epoch: ulid::Ulid::generate().to_string().into(),
+        epoch: epoch.into(),
         log_bytes: settings.log_bytes,
         connections_max: settings.connections_max.min(connections_allowed),
         subscriptions_max: settings.subscriptions_max,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::RETRY_MS;
+use crate::limits::{RESTORE_LOOK_MS, RETRY_MS};
 
 use super::certificates::Certificates;
 use super::doorman::Door;
@@ -27,9 +27,12 @@ pub struct Entrance {
     pub certificates: Option<Arc<Certificates>>,
 }
 
-/// Takes connections until a successor has the listener. While the server drains or stops they are
-/// refused with 503.
+/// Takes connections until a successor has the listener. While a journal is taken in they wait in
+/// the kernel's backlog; while the server drains or stops they are refused with 503.
 pub(super) async fn run(core: Rc<Core>, entrance: Entrance) {
+    while core.is_restoring() {
+        executor::sleep(Duration::from_millis(RESTORE_LOOK_MS)).await;
+    }
     loop {
         core.admission.pace().await;
         let Some(taken) = entrance.door.accept().await else { return };

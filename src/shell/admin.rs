@@ -60,7 +60,7 @@ fn page(head: &[u8], telemetry: &Telemetry, life: &Life) -> (&'static str, &'sta
         [b"GET", b"/healthz", _] => ("200 OK", "text/plain", "ok\n".into()),
         [b"GET", b"/readyz", _] if life.is_ready() => ("200 OK", "text/plain", "ready\n".into()),
         [b"GET", b"/readyz", _] => {
-            ("503 Service Unavailable", "text/plain", "draining or stopping\n".into())
+            ("503 Service Unavailable", "text/plain", "restoring, draining or stopping\n".into())
         }
         [b"GET", b"/stats", _] => ("200 OK", "application/json", telemetry.to_json()),
         [b"GET", _, _] => {

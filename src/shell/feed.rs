@@ -2,10 +2,12 @@
 //!
 //! One per server, on the ingest executor; all sources share it. A full ring makes
 //! [`Feed::publish`] wait, and with it the source that called. Invariant: batches enter each ring
-//! in `seq` order, because one publisher at a time holds the turn.
+//! in `seq` order, because one publisher at a time holds the turn; and the journal, if there is
+//! one, has a batch before any ring does.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,10 +17,12 @@ use crate::fanout::Now;
 use crate::fanout::sequencer::{Refused, Sequencer};
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::Sender;
+use crate::journal::{Journal, Replay};
 use crate::protocol::event::Event;
 use crate::telemetry::{IngestCounters, Telemetry};
 
 use super::clock;
+use super::executor;
 use super::life::Life;
 
 #[derive(Debug)]
@@ -26,6 +30,7 @@ struct Shared {
     sequencer: RefCell<Sequencer>,
     rings: RefCell<Vec<Sender<Arc<Batch>>>>,
     turn: Semaphore,
+    journal: RefCell<Option<Journal>>,
     telemetry: Arc<Telemetry>,
     life: Arc<Life>,
 }
@@ -47,6 +52,7 @@ impl Feed {
             sequencer: RefCell::new(sequencer),
             rings: RefCell::new(rings),
             turn: Semaphore::new(1),
+            journal: RefCell::new(None),
             telemetry,
             life,
         }))
@@ -67,6 +73,7 @@ impl Feed {
         let seq = sequencer.handle_event(event, ts_in)?;
         let counters = self.counters();
         counters.events.add(1);
+        counters.head_seq.set(seq);
         counters.channels.set(sequencer.channel_count() as u64);
         Ok(seq)
     }
@@ -89,9 +96,55 @@ impl Feed {
     pub async fn publish(&self) {
         let Ok(_turn) = self.0.turn.acquire_permit(1).await else { return };
         let Some(batch) = self.0.sequencer.borrow_mut().next_batch() else { return };
+        self.note(&batch);
+        self.send(&batch).await;
+    }
+
+    /// Puts what a journal holds into every ring, says up to which `seq`, and goes on with that
+    /// journal. Before any source runs.
+    ///
+    /// # Errors
+    /// A file cannot be read any more: what is in the rings is not whole.
+    pub async fn restore(&self, replay: Replay, mut journal: Journal) -> io::Result<u64> {
+        let mut seq = 0;
+        for batch in replay {
+            let batch = Arc::new(batch?);
+            seq = batch.events.last().map_or(seq, |event| event.seq);
+            self.send(&batch).await;
+            executor::yield_if_needed().await;
+        }
+        self.counters().channels.set(self.0.sequencer.borrow().channel_count() as u64);
+        self.counters().journal_seq.set(self.0.sequencer.borrow().seq_last());
+        journal.start_worker();
+        *self.0.journal.borrow_mut() = Some(journal);
+        Ok(seq)
+    }
+
+    /// Closes the journal, if there is one; what is published from now on is in no journal.
+    pub fn close_journal(&self) {
+        if let Some(journal) = self.0.journal.borrow_mut().take() {
+            journal.close();
+        }
+    }
+
+    /// Writes a batch to the journal, if there is one.
+    fn note(&self, batch: &Batch) {
+        let mut journal = self.0.journal.borrow_mut();
+        let Some(journal) = &mut *journal else { return };
+        let bytes = journal.append(batch, self.now().monotonic_ns);
+        let counters = self.counters();
+        counters.journal_bytes.add(bytes);
+        if let Some(event) = batch.events.last().filter(|_| bytes > 0) {
+            counters.journal_seq.set(event.seq);
+        }
+        counters.journal_is_degraded.set(u64::from(journal.is_suspended()));
+    }
+
+    /// Puts a batch into every ring, and waits where one is full.
+    async fn send(&self, batch: &Arc<Batch>) {
         let count = self.0.rings.borrow().len();
         for number in 0..count {
-            while !self.put(number, &batch) {
+            while !self.put(number, batch) {
                 self.counters().pauses.add(1);
                 poll_fn(|context| self.0.rings.borrow_mut()[number].poll_room(context)).await;
             }
@@ -102,6 +155,12 @@ impl Feed {
     #[must_use]
     pub fn counters(&self) -> &IngestCounters {
         &self.0.telemetry.ingest
+    }
+
+    /// Clients that have subscribed to something, a tick ago.
+    #[must_use]
+    pub fn subscribed(&self) -> u64 {
+        self.0.telemetry.shards.iter().map(|shard| shard.subscribed.value()).sum()
     }
 
     /// True once the server stops; sources then end.
@@ -125,7 +184,6 @@ mod tests {
     use crate::handoff::ring::ring;
     use crate::limits::BATCH_BYTES_MAX;
     use crate::protocol::event::Kind;
-    use crate::shell::executor;
 
     #[test]
     fn many_sources_that_wait_for_one_ring_do_not_swell_a_batch() {

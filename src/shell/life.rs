@@ -1,4 +1,5 @@
-//! The stage that a server is in, as all of its threads see it: serving, draining, stopping.
+//! The stage that a server is in, as all of its threads see it: restoring, serving, draining,
+//! stopping.
 //!
 //! Not here: what follows from a stage; each thread looks at its next tick. Invariant: stages only
 //! go forward, and the end of a drain only moves closer.
@@ -16,6 +17,7 @@ const NEVER: u64 = u64::MAX;
 pub struct Life {
     /// When the drain ends, nanoseconds of the monotonic clock.
     drain_end_ns: AtomicU64,
+    is_restoring: AtomicBool,
     is_handed_over: AtomicBool,
     is_stopping: AtomicBool,
 }
@@ -24,6 +26,7 @@ impl Default for Life {
     fn default() -> Self {
         Self {
             drain_end_ns: AtomicU64::new(NEVER),
+            is_restoring: AtomicBool::new(false),
             is_handed_over: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
         }
@@ -31,6 +34,23 @@ impl Default for Life {
 }
 
 impl Life {
+    /// A life that begins with taking in a journal.
+    #[must_use]
+    pub fn restoring() -> Self {
+        Self { is_restoring: AtomicBool::new(true), ..Self::default() }
+    }
+
+    /// Every shard has taken in the journal: clients may come.
+    pub fn open(&self) {
+        self.is_restoring.store(false, Ordering::Release);
+    }
+
+    /// Whether clients have to wait until a journal was taken in.
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        self.is_restoring.load(Ordering::Acquire)
+    }
+
     /// Begins a drain that ends in `window`, or moves the end of the one under way closer.
     pub fn drain(&self, window: Duration) {
         let now_ns = clock::now().monotonic_ns;
@@ -67,10 +87,11 @@ impl Life {
         self.is_stopping.load(Ordering::Relaxed)
     }
 
-    /// Whether newcomers are welcome here: neither a drain nor a stop is under way.
+    /// Whether newcomers are welcome here: everything was taken in, and neither a drain nor a stop
+    /// is under way.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.drain_end_ns().is_none() && !self.is_stopping()
+        !self.is_restoring() && self.drain_end_ns().is_none() && !self.is_stopping()
     }
 }
 
@@ -89,5 +110,13 @@ mod tests {
         life.drain(Duration::ZERO);
         assert!(life.drain_end_ns().unwrap() < end_ns && !life.is_ready());
         assert!(!life.is_stopping() && !life.is_handed_over());
+    }
+
+    #[test]
+    fn nobody_is_welcome_before_the_journal_was_taken_in() {
+        let life = Life::restoring();
+        assert!(!life.is_ready());
+        life.open();
+        assert!(life.is_ready() && !life.is_restoring());
     }
 }

@@ -133,6 +133,10 @@ impl Core {
         self.life.is_handed_over() && !self.is_stopping()
     }
 
+    pub(super) fn is_restoring(&self) -> bool {
+        self.life.is_restoring() && !self.is_stopping()
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.life.is_stopping()
     }

@@ -12,6 +12,7 @@ pub mod parser;
 pub mod producers;
 pub mod properties;
 pub mod publisher;
+pub mod recording;
 pub mod replay;
 pub mod report;
 pub mod span;

@@ -17,6 +17,9 @@ use crate::sources::mapping::FileNames;
 use crate::sources::producers::SourceSettings;
 use crate::sources::report::Report;
 
+/// Between two looks whether enough clients have come.
+const CLIENTS_PERIOD: Duration = Duration::from_millis(10);
+
 /// Some records on their way from the reading thread.
 #[derive(Debug, Default)]
 struct Chunk {
@@ -26,6 +29,8 @@ struct Chunk {
     files: Vec<FileNames>,
     /// The last record of a round: the next one starts the clock again.
     round_ended: bool,
+    /// It could not be read on.
+    is_broken: bool,
 }
 
 /// A record whose line is in its chunk.
@@ -39,7 +44,7 @@ struct Held {
 
 /// Replays until the end, or without end when it loops.
 pub async fn run(replay: Replay, feed: Feed, settings: SourceSettings) {
-    let speed = replay.speed;
+    let (speed, clients_min) = (replay.speed, replay.clients_min);
     let mut chunks = match worker::start("replay", move |chunks| read(&replay, chunks)) {
         Ok(chunks) => chunks,
         Err(error) => return tracing::error!(%error, "no thread for the replay"),
@@ -47,6 +52,9 @@ pub async fn run(replay: Replay, feed: Feed, settings: SourceSettings) {
     let mut intake = settings.intake(&feed);
     let mut report = Report::new("replay");
     let mut pace = Pace { speed, start: None };
+    while feed.subscribed() < clients_min && !feed.is_stopping() {
+        executor::sleep(CLIENTS_PERIOD).await;
+    }
     while let Some(chunk) = worker::next(&mut chunks).await {
         feed.counters().bytes.add(chunk.text.len() as u64);
         let mut ts_in = feed.now().unix_ns;
@@ -77,6 +85,7 @@ pub async fn run(replay: Replay, feed: Feed, settings: SourceSettings) {
             }
         }
         feed.publish().await;
+        feed.counters().replays_broken.add(u64::from(chunk.is_broken));
         if chunk.round_ended {
             pace.start = None;
         }
@@ -125,7 +134,10 @@ fn read(replay: &Replay, chunks: &mut Chunks<Chunk>) {
                 return tracing::error!("the replay has no lines, so it ends instead of looping");
             }
             Ok(_) => return,
-            Err(error) => return tracing::error!(%error, "the replay ends early"),
+            Err(error) => {
+                chunks.send(Chunk { is_broken: true, ..Chunk::default() });
+                return tracing::error!(%error, "the replay ends early");
+            }
         }
     }
 }

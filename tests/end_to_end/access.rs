@@ -166,7 +166,7 @@ fn the_auth_command_opens_what_the_credential_allows() {
     assert_eq!(codes, [None, Some("forbidden"), Some("forbidden")], "{reply}");
     let message = reply["result"][1]["error"]["message"].as_str().unwrap();
     assert!(message.contains("quote.>, trade.a"), "{message}");
-    let params = json!({"channels": "trade.a", "policy": "all"});
+    let params = json!({"channels": "trade.a", "policy": "all", "snapshot": false});
     let reply = client.ask(&json!({"method": "subscribe", "params": params}).to_string());
     assert_eq!(reply["result"][0]["error"]["code"], "forbidden", "{reply}");
     let reply = client.subscribe(&["trade.a", "quote.b"]);

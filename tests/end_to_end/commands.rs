@@ -10,7 +10,8 @@ fn a_subscription_says_what_came_of_it_and_brings_the_producers_bytes() {
     let mut client = Client::connect(&server);
     let mut producer = server.producer();
     let reply = client.ask(
-        r#"{"method":"subscribe","params":{"channels":["trade.BTC","quote.*"]},"req_id":"a"}"#,
+        r#"{"method":"subscribe","params":{"channels":["trade.BTC","quote.*"],"snapshot":false},
+            "req_id":"a"}"#,
     );
     assert_eq!((&reply["success"], &reply["req_id"]), (&json!(true), &json!("a")));
     let channels = ["trade.BTC", "quote.*"]
@@ -128,7 +129,8 @@ fn a_mistake_is_answered_precisely_with_its_req_id_and_the_connection_kept() {
             "polcy",
         ),
         (
-            r#"{"method":"subscribe","params":{"channels":["a","b","c"]},"req_id":7}"#,
+            r#"{"method":"subscribe","params":{"channels":["a","b","c"],"snapshot":false},
+                "req_id":7}"#,
             "too_many_subscriptions",
             "2",
         ),

@@ -97,6 +97,7 @@ impl Day {
             looping: false,
             sort: self.time.is_some(),
             time: self.time.map(|pointer| Pointer::parse(pointer).unwrap()),
+            clients_min: 0,
         }
     }
 

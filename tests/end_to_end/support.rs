@@ -339,7 +339,7 @@ impl Client {
     /// Connects and subscribes to every event of one pattern.
     pub(crate) fn subscribed_to_all(server: &Server, pattern: &str) -> Self {
         let mut client = Self::connect(server);
-        let params = serde_json::json!({ "channels": pattern, "policy": "all" });
+        let params = serde_json::json!({ "channels": pattern, "policy": "all", "snapshot": false });
         let request = serde_json::json!({ "method": "subscribe", "params": params });
         let reply = client.ask(&request.to_string());
         assert_eq!(reply["success"], true, "{reply}");
@@ -442,10 +442,10 @@ impl<S: Read + Write> Client<S> {
         reply
     }
 
-    /// Subscribes and returns the answer.
+    /// Subscribes to what comes next and returns the answer.
     pub(crate) fn subscribe(&mut self, channels: &[&str]) -> Value {
-        let channels = serde_json::to_string(channels).unwrap();
-        self.ask(&format!(r#"{{"method":"subscribe","params":{{"channels":{channels}}}}}"#))
+        let params = serde_json::json!({ "channels": channels, "snapshot": false });
+        self.ask(&serde_json::json!({ "method": "subscribe", "params": params }).to_string())
     }
 
     /// The next event; heartbeats are passed over.

@@ -282,7 +282,8 @@ fn events_that_leave_together_share_records() {
     let stream = Recorded(connect(server.tls.unwrap()), Arc::clone(&read));
     let mut client = Client::upgrade(over(stream, &authority.any_client(), "localhost"));
     assert_eq!(client.json()["type"], "welcome");
-    let command = r#"{"method":"subscribe","params":{"channels":["even"],"policy":"all"}}"#;
+    let command =
+        r#"{"method":"subscribe","params":{"channels":["even"],"policy":"all","snapshot":false}}"#;
     assert_eq!(client.ask(command)["success"], true);
     client.hears_nothing_more();
     read.lock().unwrap().clear();
@@ -327,7 +328,8 @@ fn a_burst_of_mebibytes_reaches_a_client_that_reads_in_small_steps_whole() {
     let stream = Narrow(connect_narrow(server.tls.unwrap()));
     let mut client = Client::upgrade(over(stream, &authority.any_client(), "localhost"));
     assert_eq!(client.json()["type"], "welcome");
-    let command = r#"{"method":"subscribe","params":{"channels":["a.b"],"policy":"all"}}"#;
+    let command =
+        r#"{"method":"subscribe","params":{"channels":["a.b"],"policy":"all","snapshot":false}}"#;
     assert_eq!(client.ask(command)["success"], true);
     let mut producer = server.producer();
     let text = "x".repeat(40_000);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use super::notes::slowness;
+use super::notes::tier;
 use super::*;
-use crate::cli::frame::Frame;
-use crate::protocol::command::ErrorCode;
+use crate::client::frame::Frame;
+use crate::protocol::refusal::ErrorCode;
 use crate::protocol::reply::{ChannelResult, Effective, subscribed};
 use crate::protocol::terms::Terms;
 use crate::protocol::ws::close::write_close;
@@ -89,6 +89,8 @@ fn subscribe(url: &str) -> Subscribe {
         stats: false,
         count: None,
         seconds: None,
+        no_snapshot: false,
+        resume: None,
         no_reconnect: true,
         wish: WishFlags::default(),
         token: TokenFlags::default(),
@@ -152,6 +154,7 @@ fn a_refused_subscription_shows_every_pattern_with_its_code() {
                 terms: Terms::default(),
                 seq: 1,
                 matched: 2,
+                resumed: None,
                 except: Vec::new(),
             }),
         },
@@ -200,18 +203,8 @@ fn a_reader_that_leaves_ends_the_command_quietly() {
 }
 
 #[test]
-fn a_note_says_what_was_lost_where_and_why() {
+fn a_note_says_how_a_tier_samples() {
     for (text, note) in [
-        (
-            r#"{"channel":"control","type":"gap","channels":["a","b"],"missed":31,
-                "cause":"max_age"}"#,
-            "gap: 31 events missed on a and 1 more, cause max_age",
-        ),
-        (
-            r#"{"channel":"control","type":"unsubscribed","channels":["trade.*"],"seq":1090,
-                "cause":"max_lag_bytes"}"#,
-            "unsubscribed: the server ended trade.* at seq 1090, cause max_lag_bytes",
-        ),
         (
             r#"{"channel":"control","type":"tier","interval_ms":100,"seq":9}"#,
             "tier: slowed to one event of a key every 100 ms at least",
@@ -222,7 +215,7 @@ fn a_note_says_what_was_lost_where_and_why() {
         ),
     ] {
         let mut scratch = text.as_bytes().to_vec();
-        assert_eq!(slowness(&Frame::parse(&mut scratch).unwrap()), note);
+        assert_eq!(tier(&Frame::parse(&mut scratch).unwrap()), note);
     }
 }
 

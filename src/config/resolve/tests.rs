@@ -106,6 +106,7 @@ fn mapping_rules_of_flags_go_to_sources_of_flags() {
         looping: false,
         sort: false,
         time: None,
+        clients_min: 0,
     };
     assert_eq!(settings.sources[1].address, SourceAddress::Replay(replay));
     let mut raw = file("f.toml", "[[source]]\nurl = 'stdin://'");

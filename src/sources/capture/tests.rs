@@ -35,7 +35,8 @@ impl Drop for Folder {
 
 fn replay(files: Vec<PathBuf>) -> Replay {
     let input = ReplayInput::Files(files);
-    Replay { input, speed: Speed::Max, looping: false, sort: false, time: None }
+    let speed = Speed::Max;
+    Replay { input, speed, looping: false, sort: false, time: None, clients_min: 0 }
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

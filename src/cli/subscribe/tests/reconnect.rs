@@ -76,8 +76,26 @@ fn refused(rejection: Rejection) -> Scene {
 }
 
 fn reply(seq: u64) -> String {
-    let result = format!(r#"[{{"channel":"a","seq":{seq}}}]"#);
+    reply_with(seq, "")
+}
+
+fn reply_with(seq: u64, more: &str) -> String {
+    let result = format!(r#"[{{"channel":"a","policy":"all","seq":{seq}{more}}}]"#);
     format!(r#"{{"method":"subscribe","success":true,"req_id":1,"result":{result}}}"#)
+}
+
+fn end(kind: &str, seq: u64) -> String {
+    format!(r#"{{"channel":"control","type":"{kind}","channels":["a"],"seq":{seq}}}"#)
+}
+
+fn event(seq: u64) -> String {
+    let prev = seq - 1;
+    format!(r#"{{"channel":"a","type":"update","seq":{seq},"prev":{prev},"data":{seq}}}"#)
+}
+
+/// The events that were printed.
+fn events(out: &str) -> Vec<&str> {
+    out.lines().filter(|line| line.contains(r#""data""#)).collect()
 }
 
 #[test]
@@ -88,15 +106,77 @@ fn a_connection_that_breaks_is_made_again_and_the_summary_says_so() {
     let (result, out) = run(&Subscribe { stats: true, count: Some(2), ..again(&url) });
     result.unwrap();
     assert!(out.contains("2 events in") && out.contains("gaps 0"), "{out}");
-    assert!(out.contains("reconnects 1  latency"), "nothing was torn: {out}");
+    assert!(out.contains("reconnects 1  resumed 1  latency"), "nothing was torn: {out}");
     let seen = played.join().unwrap();
-    assert_eq!(seen[0].1[0], seen[1].1[0], "the same was asked again");
+    assert_eq!(seen[0].1[0], seen[1].1[0], "there was no place to go on at");
 
     let (url, _played) =
         scenes(vec![Cut(frames(&[&reply(1), FIRST])), Frames(frames(&[&reply(8), third]))]);
     let (result, out) = run(&Subscribe { stats: true, count: Some(2), ..again(&url) });
     result.unwrap();
     assert!(out.contains("gaps 0") && out.contains("reconnects 1  torn 1"), "{out}");
+}
+
+#[test]
+fn what_was_missed_is_asked_for_and_nothing_is_printed_twice() {
+    let resumed = reply_with(6, r#","resumed":true"#);
+    let (url, played) = scenes(vec![
+        Cut(frames(&[&reply(2), &event(1), &event(2), &end("snapshot_end", 2), &event(3)])),
+        Cut(frames(&[&resumed, &event(4)])),
+        Frames(frames(&[
+            &resumed,
+            &event(4),
+            &event(5),
+            &event(6),
+            &end("replay_end", 6),
+            &event(7),
+        ])),
+    ]);
+    let (result, out) = run(&Subscribe { count: Some(7), ..again(&url) });
+    result.unwrap();
+    assert_eq!(events(&out), (1..=7).map(event).collect::<Vec<_>>());
+    let seen = played.join().unwrap();
+    let asked: Vec<_> = seen.iter().map(|seen| seen.1[0].contains("resume")).collect();
+    assert_eq!(asked, [false, true, true]);
+    let resume = r#""resume":{"epoch":"01A","seq":3}"#;
+    assert!(seen[1].1[0].contains(resume) && seen[2].1[0].contains(resume), "{seen:?}");
+}
+
+#[test]
+fn a_hole_ends_the_connection_and_the_next_one_brings_what_was_missing() {
+    let (url, played) = scenes(vec![
+        Frames(frames(&[&reply(0), &end("snapshot_end", 0), &event(1), &event(4), &event(5)])),
+        Frames(frames(&[
+            &reply_with(5, r#","resumed":true"#),
+            &event(2),
+            &event(3),
+            &event(4),
+            &event(5),
+            &end("replay_end", 5),
+        ])),
+    ]);
+    let (result, out) = run(&Subscribe { count: Some(5), ..again(&url) });
+    result.unwrap();
+    assert_eq!(events(&out), (1..=5).map(event).collect::<Vec<_>>());
+    assert!(played.join().unwrap()[1].1[0].contains(r#""resume":{"epoch":"01A","seq":1}"#));
+    let (url, _played) =
+        scenes(vec![Frames(frames(&[&reply(0), &end("snapshot_end", 0), &event(1), &event(4)]))]);
+    let (result, out) = run(&Subscribe { count: Some(2), stats: true, ..subscribe(&url) });
+    result.unwrap();
+    assert!(out.contains("gaps 1"), "a single connection reads on: {out}");
+}
+
+#[test]
+fn a_place_and_no_snapshot_are_asked_for_as_they_were_typed() {
+    let (url, played) = scenes(vec![Frames(frames(&[&reply(2), &event(3)]))]);
+    let resume = "01A:2".parse().ok();
+    let command = Subscribe { no_snapshot: true, resume, count: Some(1), ..again(&url) };
+    run(&command).0.unwrap();
+    assert_eq!(
+        played.join().unwrap()[0].1[0],
+        r#"{"method":"subscribe","params":{"channels":["a","b.*"],"snapshot":false,"#.to_owned()
+            + r#""resume":{"epoch":"01A","seq":2}},"req_id":1}"#
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! What the server sends, as far as a subscriber for people looks at it.
+//! What the server sends, as far as a subscriber looks at it.
 //!
-//! Not here: events' data, which is never looked into, and what follows from a frame (`tally`,
-//! `continuity`). Invariant: every frame that the server writes is understood.
+//! Not here: events' data, which is never looked into, and what follows from a frame
+//! ([`super::progress`]). Invariant: every frame that the server writes is understood.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -34,6 +34,8 @@ pub struct Frame<'a> {
     pub result: Option<Answer<'a>>,
     /// Channels or patterns that lost something, or that the server ended.
     pub channels: Option<Vec<&'a str>>,
+    /// The beginning of what a loss receipt covers.
+    pub from: Option<u64>,
     /// Events that a loss receipt covers.
     pub missed: Option<u64>,
     /// Why they were lost, or the subscription was ended.
@@ -48,6 +50,8 @@ pub struct Frame<'a> {
     pub expires_in_ms: Option<u64>,
     /// Milliseconds until this client shall connect anew.
     pub retry_after_ms: Option<u64>,
+    /// The server's clock at a reply, nanoseconds since the Unix epoch.
+    pub time_out: Option<u64>,
     /// The end of what a receipt covers, or where a server that drains sends its clients.
     pub to: Option<To<'a>>,
 }
@@ -81,10 +85,16 @@ pub struct Outcome<'a> {
     pub channel: Option<&'a str>,
     /// The policy that was agreed.
     pub policy: Option<&'a str>,
+    /// Milliseconds of the sampling that was agreed.
+    pub interval_ms: Option<u64>,
     /// Parts of the pattern with other terms.
     pub except: Option<Vec<TermsShown<'a>>>,
     /// The subscription holds for every event after it.
     pub seq: Option<u64>,
+    /// Whether everything after the place that was asked for comes.
+    pub resumed: Option<bool>,
+    /// Why it does not.
+    pub why: Option<&'a str>,
     /// Channels that exist now and match.
     pub matched: Option<u64>,
     /// Why it was refused.
@@ -98,6 +108,8 @@ pub struct TermsShown<'a> {
     pub channel: Option<&'a str>,
     /// The policy.
     pub policy: Option<&'a str>,
+    /// Milliseconds of sampling.
+    pub interval_ms: Option<u64>,
 }
 
 /// Why a command failed.
@@ -133,6 +145,15 @@ impl<'a> Frame<'a> {
         named.iter().copied()
     }
 
+    /// The last `seq` that a receipt covers.
+    #[must_use]
+    pub const fn to_seq(&self) -> Option<u64> {
+        match &self.to {
+            Some(To::Seq(seq)) => Some(*seq),
+            _ => None,
+        }
+    }
+
     /// True for events.
     #[must_use]
     pub fn is_data(&self) -> bool {
@@ -164,14 +185,8 @@ mod tests {
             write(&mut out);
             out
         };
-        let receipt = Gap {
-            channels: &["trade.*"],
-            from: 7,
-            to: 9,
-            missed: 2,
-            cause: Cause::Slow,
-            recover: "none",
-        };
+        let receipt =
+            Gap { channels: &["trade.*"], from: 7, to: 9, missed: Some(2), cause: Cause::Slow };
         let mut scratch = written(&|out| reply::gap(out, &receipt));
         let gap = Frame::parse(&mut scratch).unwrap();
         assert_eq!((gap.kind, gap.missed, gap.cause), (Some("gap"), Some(2), Some("slow")));

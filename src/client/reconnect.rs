@@ -1,4 +1,4 @@
-//! Whether, when and where a tool connects again.
+//! Whether, when and where a client connects again.
 //!
 //! Values in, values out. Not here: waiting, connecting, the clock and the source of chance.
 //! Invariants: no wait passes its bound, whatever a server says, and a token that went over TLS is

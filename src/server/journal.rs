@@ -1,0 +1,83 @@
+//! The journal of a server: opened at the start, taken in by the shards before clients come.
+//!
+//! Not here: what is in it ([`crate::journal`]). Invariant: a client is welcomed by shards that
+//! have all of it, or not at all.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::error::StartError;
+use crate::config::Settings;
+use crate::fanout::sequencer::Sequencer;
+use crate::journal::{self, Journal, Replay};
+use crate::limits::RESTORE_LOOK_MS;
+use crate::shell::executor::Thread;
+use crate::shell::feed::Feed;
+use crate::shell::life::Life;
+use crate::telemetry::Telemetry;
+
+/// Where the numbers of a server begin.
+pub(super) struct Beginning {
+    pub(super) epoch: String,
+    pub(super) sequencer: Sequencer,
+    /// What there is on disk, and where it goes on.
+    pub(super) journal: Option<(Replay, Journal)>,
+}
+
+impl Beginning {
+    /// Opens the journal, if there is to be one.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub(super) fn open(settings: &Settings) -> Result<Self, StartError> {
+        let epoch = ulid::Ulid::generate().to_string();
+        let (channels_max, keys_max) = (settings.channels_max, settings.keys_max);
+        let Some(journal) = &settings.journal else {
+            let sequencer = Sequencer::new(channels_max, keys_max);
+            return Ok(Self { epoch, sequencer, journal: None });
+        };
+        let opened = journal::open(journal, &epoch)?;
+        tracing::info!(
+            epoch = opened.epoch,
+            seq = opened.tables.seq_last,
+            "journal {}: going on from here",
+            journal.folder.display()
+        );
+        let sequencer = Sequencer::restore(&opened.tables, channels_max, keys_max);
+        let journal = Some((opened.replay, opened.journal));
+        Ok(Self { epoch: opened.epoch, sequencer, journal })
+    }
+
+    /// The stage that a server is in that begins here.
+    pub(super) fn life(&self) -> Life {
+        if self.journal.is_some() { Life::restoring() } else { Life::default() }
+    }
+}
+
+/// Gives the shards what there is, and the feed the journal; on the ingest thread. Says up to which
+/// `seq`.
+pub(super) async fn restore(feed: &Feed, journal: Option<(Replay, Journal)>) -> io::Result<u64> {
+    let Some((replay, journal)) = journal else { return Ok(0) };
+    feed.restore(replay, journal).await
+}
+
+/// Waits until every shard has all that the ingest thread has given it.
+///
+/// # Errors
+/// The journal could not be read.
+pub(super) fn wait(
+    restored: &Receiver<io::Result<u64>>,
+    shards: &[Thread<usize>],
+    telemetry: &Arc<Telemetry>,
+) -> Result<(), StartError> {
+    // If the thread has failed, its end says so later.
+    let seq = restored.recv().unwrap_or(Ok(0)).map_err(StartError::Restore)?;
+    for (shard, counters) in shards.iter().zip(&telemetry.shards) {
+        while counters.head_seq.value() < seq && !shard.is_finished() {
+            std::thread::sleep(Duration::from_millis(RESTORE_LOOK_MS));
+        }
+    }
+    Ok(())
+}
