@@ -1,0 +1,482 @@
+// What a connection has been promised, what has come, and what may be claimed after it broke.
+// Pure: messages in, decisions out. No sockets, no clock.
+//
+// Invariant: a position that is claimed is never too high: everything up to it, of that
+// subscription, was handed over, was superseded on terms that say so, or was reported as a gap.
+// While a recovery runs, the claim is the one before it. It relies on the server sending a receipt
+// before any event that is newer than what the receipt covers, on whichever channel.
+
+import { bySpecificity, FanfareError, matches, paramsOf } from "./protocol.js";
+
+/** @typedef {import("./protocol.js").FeedEvent} FeedEvent */
+/** @typedef {import("./protocol.js").Gap} Gap */
+/** @typedef {import("./protocol.js").Position} Position */
+/** @typedef {import("./protocol.js").Terms} Terms */
+
+/**
+ * One pattern of the set.
+ *
+ * due: to be asked for. asked: the reply is to come. recovering: its snapshot or replay comes.
+ * live: every event after `whole` has come.
+ * @typedef {object} Subscription
+ * @property {string} pattern
+ * @property {Terms} terms
+ * @property {"due" | "asked" | "recovering" | "live"} phase
+ * @property {boolean} fresh ask for a snapshot even though there is a position
+ * @property {Position | null} position what may be claimed when it is not live
+ * @property {Position | null} since the boundary of a first snapshot that has not come to its end
+ * @property {number} whole nothing is missing up to here; beyond it, see Session
+ * @property {number} boundary the reply's seq: events up to it are recovered, later ones live
+ * @property {"snapshot" | "replay" | undefined} recovery
+ * @property {boolean} torn a snapshot was begun and has to be finished
+ * @property {boolean} discard its events are dropped, because a replay will bring them again
+ * @property {number} accounted the largest `to` of receipts that name the pattern
+ * @property {any} entry the reply's entry: the terms in effect
+ */
+
+/**
+ * What holds for one channel.
+ * @typedef {object} Rule
+ * @property {Subscription[]} held those that match it, the most specific first
+ * @property {string} policy
+ * @property {boolean} sampled
+ */
+
+/**
+ * The last seq of a channel, of all its events and of each kind; whether it is a book.
+ * @typedef {{ seq: number, keyed: number, keyless: number, book: boolean }} Seen
+ */
+
+/** @typedef {{ patterns: string[], params: Record<string, unknown> }} Request */
+
+export class Session {
+  /** @type {Map<string, Subscription>} */
+  #held = new Map();
+  /** @type {Map<string, Seen>} */
+  #seen = new Map();
+  /** @type {Map<string, number>} */
+  #accounted = new Map();
+  /** @type {Map<string, Rule>} */
+  #rules = new Map();
+  #epoch = "";
+  // Everything up to here of the subscriptions that are not sampled; of all of them.
+  #safe = 0;
+  #heartbeat = 0;
+  // The server samples what conflates, without having been asked.
+  #tier = false;
+  /** @type {number | undefined} What `position` is while a recovery runs. */
+  #before = undefined;
+  #busy = false;
+  #sampled = false;
+  #lowest = 0;
+  /** @type {Map<string, number>} How many replies are to come that name a pattern. */
+  #asked = new Map();
+  #heals;
+
+  /** @param {{ heals?: boolean }} [options] whether a gap is healed as its `recover` says */
+  constructor({ heals = false } = {}) {
+    this.#heals = heals;
+  }
+
+  get epoch() {
+    return this.#epoch;
+  }
+
+  get patterns() {
+    return [...this.#held.keys()];
+  }
+
+  /**
+   * Everything up to this seq of all subscriptions was handed over; undefined: nothing can be said.
+   * @returns {number | undefined}
+   */
+  get position() {
+    if (this.#held.size === 0) return undefined;
+    if (this.#busy) return this.#before;
+    const safe = this.#sampled || this.#tier ? this.#heartbeat : this.#safe;
+    return Math.max(this.#lowest, safe);
+  }
+
+  /**
+   * Takes a pattern into the set. What is held already goes on until the server has the new terms.
+   * @param {string} pattern
+   * @param {Terms} terms
+   */
+  add(pattern, terms) {
+    this.#before = this.position;
+    const old = this.#held.get(pattern);
+    const position = terms.resume ?? (old ? this.#claim(old) : null);
+    this.#held.set(pattern, {
+      pattern,
+      terms: { ...terms, resume: undefined },
+      phase: "due",
+      fresh: !terms.resume,
+      position,
+      since: old?.since ?? null,
+      whole: old?.whole ?? 0,
+      boundary: old?.boundary ?? 0,
+      recovery: undefined,
+      torn: old !== undefined && terms.snapshot !== false,
+      discard: false,
+      accounted: old?.accounted ?? 0,
+      entry: old?.entry,
+    });
+    this.#changed();
+  }
+
+  /**
+   * Takes a pattern out of the set; what is on its way of it does not count any more.
+   * @param {string} pattern
+   */
+  remove(pattern) {
+    this.#before = this.position;
+    const was = this.#held.delete(pattern);
+    this.#changed();
+    return was;
+  }
+
+  /**
+   * A connection is open. Requests are due for the whole set.
+   * @param {string} epoch
+   */
+  connected(epoch) {
+    if (epoch !== this.#epoch) {
+      this.#seen.clear();
+      this.#before = undefined;
+    }
+    this.#epoch = epoch;
+  }
+
+  /** The connection is gone: what it has brought becomes the claims of the next one. */
+  disconnected() {
+    this.#before = this.position;
+    for (const held of this.#held.values()) {
+      held.position = this.#claim(held);
+      Object.assign(held, { phase: "due", fresh: false, whole: 0, boundary: 0, accounted: 0 });
+      Object.assign(held, { recovery: undefined, discard: false });
+    }
+    this.#safe = 0;
+    this.#heartbeat = 0;
+    this.#tier = false;
+    this.#accounted.clear();
+    this.#asked.clear();
+    this.#changed();
+  }
+
+  /**
+   * Claims what another session of the same set may claim, where this one has nothing to claim.
+   * @param {Session} other
+   */
+  inherit(other) {
+    for (const held of this.#held.values()) {
+      const known = other.#held.get(held.pattern);
+      if (!known || held.position) continue;
+      held.position = other.#claim(known);
+      held.fresh = false;
+    }
+  }
+
+  /**
+   * Requests for what is due, as few as there are different terms and positions.
+   * @returns {Request[]}
+   */
+  due() {
+    this.#before = this.position;
+    /** @type {Map<string, Request>} */
+    const requests = new Map();
+    for (const held of this.#held.values()) {
+      if (held.phase !== "due") continue;
+      held.phase = "asked";
+      this.#asked.set(held.pattern, (this.#asked.get(held.pattern) ?? 0) + 1);
+      const resume = held.fresh ? undefined : (held.position ?? undefined);
+      const params = paramsOf({ ...held.terms, resume });
+      const same = JSON.stringify(params);
+      const request = requests.get(same) ?? { patterns: [], params };
+      request.patterns.push(held.pattern);
+      requests.set(same, request);
+    }
+    this.#changed();
+    return [...requests.values()];
+  }
+
+  /**
+   * The answer to one of those requests. Gives what was taken, what was refused, and gaps: where
+   * a first snapshot broke off, what came from then until it is begun again.
+   * @param {string[]} patterns
+   * @param {any} message
+   */
+  replied(patterns, message) {
+    /** @type {{ pattern: string, entry: any }[]} */
+    const taken = [];
+    /** @type {{ pattern: string, error: FanfareError }[]} */
+    const refused = [];
+    /** @type {Gap[]} */
+    const gaps = [];
+    patterns.forEach((pattern, at) => {
+      const entry = message.result?.[at];
+      const error = entry ? entry.error : message.error;
+      const held = this.#held.get(pattern);
+      const asked = (this.#asked.get(pattern) ?? 1) - 1;
+      this.#asked.set(pattern, asked);
+      // Asked for again, or taken out, in the meantime: the last reply counts.
+      const counts = asked === 0 && held?.phase === "asked";
+      if (error) {
+        if (counts) this.#held.delete(pattern);
+        refused.push({ pattern, error: new FanfareError(error.code, error.message, error) });
+      } else {
+        const gap = counts ? this.#began(held, entry) : undefined;
+        if (gap) gaps.push(gap);
+        taken.push({ pattern, entry });
+      }
+    });
+    this.#changed();
+    return { taken, refused, gaps };
+  }
+
+  /**
+   * @param {Subscription} held
+   * @param {any} entry
+   * @returns {Gap | undefined}
+   */
+  #began(held, entry) {
+    const wasHeld = held.entry !== undefined;
+    held.entry = entry;
+    held.boundary = entry.seq;
+    held.discard = false;
+    if (entry.resumed) {
+      held.phase = "recovering";
+      held.recovery = "replay";
+      return undefined;
+    }
+    if (entry.resumed === false) this.#forget(entry.seq);
+    if (held.terms.snapshot === false) {
+      held.phase = "live";
+      // What was still due of the former terms comes after the reply.
+      if (!wasHeld || entry.resumed === false) held.whole = entry.seq;
+      held.torn = false;
+      return undefined;
+    }
+    held.phase = "recovering";
+    held.recovery = "snapshot";
+    held.torn = true;
+    if (held.position) return undefined;
+    const { since } = held;
+    held.since = { epoch: this.#epoch, seq: entry.seq };
+    const from = since?.epoch === this.#epoch ? since.seq + 1 : 1;
+    if (!since || from > entry.seq || entry.policy === "latest") return undefined;
+    const range = { channels: [held.pattern], from, to: entry.seq, missed: undefined };
+    return { ...range, cause: "late", recover: "none", healing: undefined };
+  }
+
+  /**
+   * An event. Gives whether to hand it over, and the hole that it shows; see `receipt` for `leave`.
+   * @param {FeedEvent} event
+   * @returns {{ deliver: boolean, gap?: Gap, leave?: string[] }}
+   */
+  event(event) {
+    const { channel, seq } = event;
+    const rule = this.#rule(channel);
+    if (!rule || rule.held.some((held) => held.discard)) return { deliver: false };
+    const slot = event.key === null ? "keyless" : "keyed";
+    let seen = this.#seen.get(channel);
+    if (!seen) {
+      seen = { seq: 0, keyed: 0, keyless: 0, book: false };
+      this.#seen.set(channel, seen);
+    }
+    seen.book ||= event.kind === "snapshot";
+    const recovering = rule.held.filter((held) => held.phase === "recovering");
+    const recovered = recovering.filter((held) => seq <= held.boundary);
+    if (recovered.length > 0) {
+      // Beside the snapshot of one pattern there may be the replay of another one. Only state is
+      // worth to be told again: values and books.
+      const isState = event.key !== null || seen.book || rule.policy === "latest";
+      const snapshot = isState && recovered.some((held) => held.recovery === "snapshot");
+      if (!snapshot && seq <= seen[slot]) return { deliver: false };
+      event.recovered = snapshot ? "snapshot" : "replay";
+    }
+    const gap = this.#hole(event, rule, seen);
+    // A replay brings the event again, behind what is missing before it.
+    const leave = gap && this.#heal(gap);
+    if (leave) return { deliver: false, gap, leave };
+    seen.seq = Math.max(seen.seq, seq);
+    seen[slot] = Math.max(seen[slot], seq);
+    if (!this.#busy && !rule.sampled) this.#safe = Math.max(this.#safe, seq);
+    return { deliver: true, gap };
+  }
+
+  /**
+   * Where every event is promised, `prev` must be accounted for.
+   * @param {FeedEvent} event
+   * @param {Rule} rule
+   * @param {Seen} seen
+   * @returns {Gap | undefined}
+   */
+  #hole({ channel, key, prev }, rule, seen) {
+    if (rule.policy === "latest") return undefined;
+    if (rule.policy === "auto" && (key !== null || seen.keyed > 0)) return undefined;
+    if (rule.held.some((held) => held.phase !== "live")) return undefined;
+    const known = Math.max(
+      seen.seq,
+      this.#heartbeat,
+      this.#accounted.get(channel) ?? 0,
+      ...rule.held.map((held) => Math.max(held.boundary, held.accounted)),
+    );
+    if (prev <= known) return undefined;
+    return {
+      channels: [channel],
+      from: known + 1,
+      to: prev,
+      missed: undefined,
+      cause: "hole",
+      recover: "resume",
+      healing: undefined,
+    };
+  }
+
+  /**
+   * A receipt: counts it in, and gives it as a gap. Where it is to be healed, requests are due,
+   * after those patterns were taken out at the server that are in `leave`.
+   * @param {any} message
+   * @returns {{ gap: Gap, leave: string[] | undefined }}
+   */
+  receipt({ channels, from, to, missed, cause, recover = "none" }) {
+    for (const channel of channels) {
+      this.#accounted.set(channel, Math.max(this.#accounted.get(channel) ?? 0, to));
+      const held = this.#held.get(channel);
+      if (held) held.accounted = Math.max(held.accounted, to);
+    }
+    /** @type {Gap} */
+    const gap = { channels, from, to, missed, cause, recover, healing: undefined };
+    return { gap, leave: this.#heal(gap) };
+  }
+
+  /**
+   * Begins to heal a gap as its `recover` says, unless a recovery is under way there.
+   * @param {Gap} gap
+   * @returns {string[] | undefined} what to leave first; undefined: nothing is healed
+   */
+  #heal(gap) {
+    const { recover, channels } = gap;
+    if (!this.#heals || (recover !== "resume" && recover !== "snapshot")) return undefined;
+    const touched = [...this.#held.values()].filter(({ pattern }) =>
+      channels.some((name) => matches(pattern, name) || matches(name, pattern)),
+    );
+    if (touched.some((held) => held.phase !== "live")) return undefined;
+    this.#before = this.position;
+    gap.healing = recover;
+    for (const held of touched) {
+      const claim = this.#claim(held)?.seq ?? 0;
+      const replay = recover === "resume";
+      const seq = replay ? Math.min(claim, gap.from - 1) : claim;
+      held.position = { epoch: this.#epoch, seq };
+      held.phase = "due";
+      held.fresh = !replay;
+      // A replay is in order only if nothing comes beside it: leave, then come back.
+      held.discard = replay;
+      this.#before = Math.min(this.#before ?? seq, seq);
+    }
+    this.#changed();
+    return recover === "resume" ? touched.map((held) => held.pattern) : [];
+  }
+
+  /** @param {number} seq */
+  heartbeat(seq) {
+    if (this.#busy) return;
+    this.#safe = Math.max(this.#safe, seq);
+    this.#heartbeat = Math.max(this.#heartbeat, seq);
+  }
+
+  /**
+   * The server moves what conflates to another interval; 0 is none.
+   * @param {number} intervalMs
+   */
+  tier(intervalMs) {
+    // Back at 0, what waited for its interval may still be on its way: a new connection clears it.
+    if (intervalMs > 0) this.#tier = true;
+    this.#rules.clear();
+  }
+
+  /**
+   * The end of a snapshot or a replay. Gives the patterns that are live now; for the others a
+   * snapshot is due that broke off on an earlier connection.
+   * @param {any} message
+   * @returns {string[]}
+   */
+  recovered({ channels, seq }) {
+    const live = [];
+    for (const pattern of channels) {
+      const held = this.#held.get(pattern);
+      // One that is below the boundary ends a recovery that was asked for before.
+      if (!held || held.phase !== "recovering" || seq < held.boundary) continue;
+      if (held.recovery === "snapshot") held.torn = false;
+      held.recovery = undefined;
+      held.since = null;
+      held.whole = Math.max(held.whole, seq);
+      held.position = { epoch: this.#epoch, seq: held.whole };
+      held.phase = held.torn ? "due" : "live";
+      held.fresh = held.torn;
+      if (!held.torn) live.push(pattern);
+    }
+    this.#changed();
+    if (!this.#busy) this.#safe = Math.max(this.#safe, seq);
+    return live;
+  }
+
+  /**
+   * What may be claimed of a subscription.
+   * @param {Subscription} held
+   * @returns {Position | null}
+   */
+  #claim(held) {
+    if (held.phase !== "live") return held.position;
+    const safe = this.#isSampled(held) ? this.#heartbeat : this.#safe;
+    return { epoch: this.#epoch, seq: Math.max(held.whole, safe) };
+  }
+
+  /** @param {Subscription} held */
+  #isSampled({ entry }) {
+    const parts = [entry, ...(entry?.except ?? [])];
+    return this.#tier || parts.some((part) => part?.interval_ms > 0);
+  }
+
+  /**
+   * The server has lost the end of its log (`ahead`): what was seen beyond is no measure any more.
+   * @param {number} end
+   */
+  #forget(end) {
+    for (const [channel, { seq }] of this.#seen) if (seq > end) this.#seen.delete(channel);
+  }
+
+  /** Works out again what follows from the set. */
+  #changed() {
+    const all = [...this.#held.values()];
+    this.#busy = all.some((held) => held.phase !== "live");
+    this.#sampled = all.some((held) => this.#isSampled(held));
+    this.#lowest = Math.min(...all.map((held) => held.whole));
+    this.#rules.clear();
+  }
+
+  /**
+   * @param {string} channel
+   * @returns {Rule | undefined}
+   */
+  #rule(channel) {
+    let rule = this.#rules.get(channel);
+    if (rule) return rule;
+    const held = [...this.#held.values()]
+      .filter(({ pattern }) => matches(pattern, channel))
+      .sort((left, right) => bySpecificity(left.pattern, right.pattern));
+    if (held.length === 0) return undefined;
+    const { entry } = held[0];
+    const parts = /** @type {any[]} */ (entry?.except ?? [])
+      .filter((part) => matches(part.channel, channel))
+      .sort((left, right) => bySpecificity(left.channel, right.channel));
+    const terms = parts[0] ?? entry;
+    const policy = terms?.policy ?? held[0].terms.policy ?? "auto";
+    const conflates = policy === "auto" || policy === "latest";
+    const sampled = terms?.interval_ms > 0 || (this.#tier && conflates);
+    rule = { held, policy, sampled };
+    this.#rules.set(channel, rule);
+    return rule;
+  }
+}

@@ -1,0 +1,154 @@
+// Two sides make one stream, without what only one of them has lost.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Merge } from "../src/ab.js";
+import { readMessage } from "../src/protocol.js";
+import { event } from "./support.mjs";
+
+const A = 0;
+const B = 1;
+
+/** A merge of two sides that have everything up to seq 0; `out` is what comes out. */
+function merged(heldMax) {
+  const out = [];
+  const merge = new Merge(
+    2,
+    (item) => {
+      out.push(item.event?.seq ?? `gap ${item.gap.from}-${item.gap.to}`);
+    },
+    heldMax,
+  );
+  for (const side of [A, B]) {
+    merge.up(side);
+    merge.progress(side, 0);
+  }
+  const take = (side, ...list) => {
+    for (const seq of list) {
+      merge.event(side, readMessage(event("c", seq, seq - 1)).event);
+      merge.progress(side, seq);
+    }
+  };
+  const lose = (side, from, to, channels = ["c"]) => {
+    merge.gap(side, { channels, from, to, missed: to - from + 1, cause: "slow", recover: "none" });
+    merge.progress(side, to);
+  };
+  return { merge, out, take, lose };
+}
+
+test("the first of each is taken, whichever side it comes from", () => {
+  const { out, take, merge } = merged();
+  take(A, 1, 2);
+  take(B, 1, 2, 3, 4);
+  take(A, 3, 4, 5);
+  assert.deepEqual(out, [1, 2, 3, 4, 5]);
+  assert.equal(merge.position, 5);
+});
+
+test("a side that dies and comes back leaves no gap", () => {
+  const { out, take, merge } = merged();
+  take(A, 1);
+  merge.down(A);
+  take(B, 1, 2, 3);
+  merge.up(A);
+  take(A, 2, 3, 4);
+  assert.deepEqual(out, [1, 2, 3, 4]);
+});
+
+test("what one side has lost the other one fills, in order, even when it comes later", () => {
+  const { out, take, lose } = merged();
+  take(A, 1);
+  lose(A, 2, 4);
+  take(A, 5, 6);
+  assert.deepEqual(out, [1]);
+  take(B, 1, 2, 3);
+  assert.deepEqual(out, [1, 2, 3]);
+  take(B, 4, 5, 6, 7);
+  assert.deepEqual(out, [1, 2, 3, 4, 5, 6, 7]);
+});
+
+test("what waited behind a gap and came from the other side meanwhile is dropped", () => {
+  const { out, take, lose, merge } = merged();
+  lose(A, 1, 2);
+  take(A, 3, 4);
+  for (const seq of [1, 2, 3]) merge.event(B, readMessage(event("c", seq, seq - 1)).event);
+  merge.progress(B, 3);
+  assert.deepEqual(out, [1, 2, 3, 4]);
+});
+
+test("what both have lost is one gap", () => {
+  const { out, take, lose } = merged();
+  lose(A, 2, 4);
+  lose(B, 2, 4);
+  take(A, 5);
+  take(B, 5, 6);
+  assert.deepEqual(out, ["gap 2-4", 5, 6]);
+});
+
+test("a gap that is longer on the other side is filled behind what was reported", () => {
+  const { out, take, lose, merge } = merged();
+  merge.down(B);
+  lose(A, 1, 10, [">"]);
+  take(A, 11, 12, 13);
+  merge.up(B);
+  lose(B, 1, 12, [">"]);
+  take(B, 13, 14);
+  assert.deepEqual(out, ["gap 1-10", 11, 12, 13, 14]);
+});
+
+test("when the side dies that was to fill a gap, it is reported", () => {
+  const { out, take, lose, merge } = merged();
+  lose(A, 2, 4);
+  take(A, 5);
+  assert.deepEqual(out, []);
+  merge.down(B);
+  assert.deepEqual(out, ["gap 2-4", 5]);
+});
+
+test("what waits behind a gap is bounded", () => {
+  const { out, take, lose } = merged(3);
+  lose(A, 2, 4);
+  take(A, 5, 6, 7);
+  assert.deepEqual(out, []);
+  take(A, 8);
+  assert.deepEqual(out, ["gap 2-4", 5, 6, 7, 8]);
+});
+
+test("how many gaps may wait is bounded, too", () => {
+  const { out, lose } = merged();
+  for (let at = 0; at < 70; at += 1) lose(A, 10 * at + 1, 10 * at + 5);
+  assert.deepEqual(out, Array.from({ length: 6 }, (_, at) => `gap ${10 * at + 1}-${10 * at + 5}`));
+});
+
+test("a gap of another channel holds nothing back", () => {
+  const { out, take, lose } = merged();
+  lose(A, 2, 4, ["d"]);
+  take(A, 5);
+  assert.deepEqual(out, [5]);
+});
+
+test("a side that joins late fills nothing from before, and claims nothing", () => {
+  const { merge, out, take } = merged();
+  merge.reset();
+  merge.began(A, "c", { seq: 100 });
+  merge.progress(A, 100);
+  merge.began(B, "c", { seq: 500 });
+  merge.progress(B, 500);
+  assert.equal(merge.position, 100);
+  take(B, 501);
+  merge.gap(A, { channels: ["c"], from: 101, to: 200, missed: 1, cause: "slow", recover: "none" });
+  assert.deepEqual(out, ["gap 101-200"], "the rest may still come from A");
+  take(A, 300);
+  assert.equal(merge.position, 300);
+  merge.down(A);
+  assert.deepEqual(out, ["gap 101-200", 300, "gap 201-500", 501]);
+});
+
+test("another epoch begins anew, and a gap that waited is told", () => {
+  const { out, take, lose, merge } = merged();
+  take(A, 1, 2, 3);
+  lose(A, 4, 5);
+  merge.reset();
+  take(B, 1);
+  assert.deepEqual(out, [1, 2, 3, "gap 4-5", 1]);
+});

@@ -1,0 +1,11 @@
+export type Options = import("./client.js").Options;
+export type Verified = import("./client.js").Verified;
+export type State = import("./leg.js").State;
+export type FeedEvent = import("./protocol.js").FeedEvent;
+export type Gap = import("./protocol.js").Gap;
+export type Position = import("./protocol.js").Position;
+export type Terms = import("./protocol.js").Terms;
+export { BinanceDepth, Book, compareDecimals } from "./book.js";
+export { connect, Feed } from "./client.js";
+export { FanfareError, matches } from "./protocol.js";
+export { crc32, StateHash } from "./statehash.js";
