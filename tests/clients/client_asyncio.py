@@ -13,7 +13,7 @@ async def main(url, patterns):
         print("open", socket.subprotocol, flush=True)
         await asyncio.wait_for(await socket.ping(), timeout=10)
         print("pong", flush=True)
-        params = {"channels": patterns, "policy": "all"}
+        params = {"channels": patterns, "policy": "all", "snapshot": False}
         request = {"method": "subscribe", "params": params, "req_id": 1}
         await socket.send(json.dumps(request))
         try:

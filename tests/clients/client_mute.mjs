@@ -3,6 +3,6 @@
 import { WebSocket } from "ws";
 
 const socket = new WebSocket(process.argv[2], "fanfare.v1.json", { autoPong: false });
-socket.on("open", () => socket.send('{"method":"subscribe","params":{"channels":[">"]}}'));
+socket.on("open", () => socket.send('{"method":"subscribe","params":{"channels":[">"],"snapshot":false}}'));
 socket.once("ping", () => console.log("ping"));
 socket.on("close", (code) => console.log(`closed ${code}`));

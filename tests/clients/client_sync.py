@@ -18,7 +18,7 @@ with connect(url, ssl=security, subprotocols=["fanfare.v1.json"], max_size=None)
     print("open", socket.subprotocol, flush=True)
     if socket.ping().wait(timeout=10):
         print("pong", flush=True)
-    params = {"channels": patterns, "policy": "all"}
+    params = {"channels": patterns, "policy": "all", "snapshot": False}
     socket.send(json.dumps({"method": "subscribe", "params": params, "req_id": 1}))
     try:
         while True:

@@ -10,7 +10,7 @@ socket.on("open", () => {
 });
 socket.on("pong", () => {
   console.log("pong");
-  socket.send(JSON.stringify({ method: "subscribe", params: { channels, policy: "all" }, req_id: 1 }));
+  socket.send(JSON.stringify({ method: "subscribe", params: { channels, policy: "all", snapshot: false }, req_id: 1 }));
 });
 socket.on("message", (message) => console.log(message.toString("utf8")));
 socket.on("close", (code) => console.log(`closed ${code}`));

@@ -152,7 +152,7 @@ class CurlClient(ClientProgram):
     """`curl` that upgrades and subscribes: the frame is the body, with no length announced."""
 
     def __init__(self, url, patterns, *more):
-        params = {"channels": patterns, "policy": "all"}
+        params = {"channels": patterns, "policy": "all", "snapshot": False}
         request = {"method": "subscribe", "params": params, "req_id": 1}
         body = frames.masked(frames.PING, b"?") + frames.masked(
             frames.TEXT, json.dumps(request).encode()
@@ -204,6 +204,11 @@ class CurlClient(ClientProgram):
 class BrowserClient(ClientProgram):
     """Chromium with a page that subscribes and sends what it gets back over HTTP."""
 
+    MODULES = None  # A folder of modules that the page may import from `/`.
+
+    def page(self):
+        return (HERE / "client.html").read_bytes()
+
     OPTIONS = [
         "--headless",
         "--no-sandbox",
@@ -222,12 +227,16 @@ class BrowserClient(ClientProgram):
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                found = urllib.parse.urlsplit(self.path).path == "/"
-                self.send_response(200 if found else 404)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
+                path = urllib.parse.urlsplit(self.path).path
+                body, kind = None, "text/javascript"
+                if path == "/":
+                    body, kind = client.page(), "text/html"
+                elif client.MODULES and path.endswith((".js", ".mjs")):
+                    body = (client.MODULES / path[1:]).read_bytes()
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Type", f"{kind}; charset=utf-8")
                 self.end_headers()
-                if found:
-                    self.wfile.write((HERE / "client.html").read_bytes())
+                self.wfile.write(body or b"")
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()

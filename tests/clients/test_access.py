@@ -178,5 +178,7 @@ class Access(unittest.TestCase):
         return json.loads(client.recv(timeout=support.TIMEOUT_S))
 
     def ask(self, client, method, **params):
+        if method == "subscribe":
+            params["snapshot"] = False
         client.send(json.dumps({"method": method, "params": params}))
         return self.hear(client)

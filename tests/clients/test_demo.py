@@ -40,8 +40,10 @@ class Pasted(unittest.TestCase):
         self.prints_channels(f"node - <<'END'\n{self.block('js')}\nEND\n")
 
     def updates(self, command):
-        """20 events that the command prints, each with the fields that the protocol promises."""
+        """20 live events that the command prints, behind a snapshot, each with what is promised."""
         with self.shell(command) as client:
+            while json.loads(client.next()).get("type") != "snapshot_end":
+                pass
             updates = []
             while len(updates) < 20:
                 message = json.loads(client.next())

@@ -67,7 +67,7 @@ class Life(unittest.TestCase):
 
     def subscribed(self, server):
         client = connect(server.url)
-        client.send('{"method":"subscribe","params":{"channels":[">"]}}')
+        client.send('{"method":"subscribe","params":{"channels":[">"],"snapshot":false}}')
         self.assertTrue(self.next_of(client, None)["success"])
         return client
 

@@ -106,7 +106,7 @@ class Tls(unittest.TestCase):
                 tls = client.transport.get_extra_info("ssl_object")
                 self.assertEqual(tls.version(), name)
                 await client.recv()
-                await client.send('{"method":"subscribe","params":{"channels":["tls.>"]}}')
+                await client.send('{"method":"subscribe","params":{"channels":["tls.>"],"snapshot":false}}')
                 await client.recv()
                 support.publish(self.server.source, [b'{"channel":"tls.a","data":1.50}'])
                 self.assertIn('"data":1.50', await client.recv())
