@@ -16,11 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crowd::{Crowd, Target};
-use established::{Arrival, Established};
+use established::Established;
+use part::{Part, QUANTILES, compare, hundredths, measure, median};
+use plot::Trace;
 use producer::Producer;
 use report::{commit, cpu, progress, read};
 use support::{Folder, Server};
@@ -29,6 +30,8 @@ use support::{Folder, Server};
 mod crowd;
 #[path = "storm/established.rs"]
 mod established;
+#[path = "storm/part.rs"]
+mod part;
 #[path = "storm/plot.rs"]
 mod plot;
 #[path = "storm/producer.rs"]
@@ -39,7 +42,6 @@ mod report;
 mod support;
 
 const ESTABLISHED: usize = 500;
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
 /// Until all must be back.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -138,23 +140,6 @@ struct Round {
     trace: Trace,
 }
 
-/// What those who stay saw, and what it cost.
-struct Part {
-    late_us: Histogram<u64>,
-    producer_late_us: u64,
-    server_cores: f64,
-    generator_cores: f64,
-}
-
-/// One storm and the quiet after it, over time.
-pub(crate) struct Trace {
-    /// Seconds since the drop, and how late an event was, microseconds.
-    pub(crate) late: Vec<(f64, u64)>,
-    /// Seconds since the drop, and how many were back.
-    pub(crate) back: Vec<(f64, usize)>,
-    pub(crate) recovered_s: f64,
-}
-
 fn round(
     server: &Server,
     established: &Established,
@@ -165,14 +150,14 @@ fn round(
     let began_ns = producer::unix_ns();
     let since = |ns: u64| ns.saturating_sub(began_ns) as f64 / 1e9;
     let (mut back, mut outcome) = (Vec::new(), crowd::Outcome::default());
-    let (storm, mut arrivals) = part(server, established, producer, || {
+    let (storm, mut arrivals) = measure(server, established, producer, || {
         crowd.drop_all(jitter);
         outcome = crowd.run(PATIENCE, |count| back.push((since(producer::unix_ns()), count)));
         Duration::from_secs_f64(outcome.seconds)
     });
     // The last ones' first events, and what the storm left to do.
     crowd.idle(Duration::from_millis(500));
-    let (quiet, more) = part(server, established, producer, || {
+    let (quiet, more) = measure(server, established, producer, || {
         let time = Duration::from_secs_f64(outcome.seconds);
         crowd.idle(time);
         time
@@ -184,72 +169,14 @@ fn round(
     Round { storm, quiet, outcome, trace: Trace { late, back, recovered_s: outcome.seconds } }
 }
 
-/// Measures while `run` lasts, which says how long that was.
-fn part(
-    server: &Server,
-    established: &Established,
-    producer: &Producer,
-    run: impl FnOnce() -> Duration,
-) -> (Part, Vec<Arrival>) {
-    let (process, own) = (server.child.id().to_string(), "self".to_owned());
-    established.take();
-    producer.late_us_max();
-    let before = (cpu_seconds(&process), cpu_seconds(&own));
-    let seconds = run().as_secs_f64();
-    let arrivals = established.take();
-    let mut late_us = Histogram::new(3).unwrap();
-    for arrival in &arrivals {
-        late_us.record(arrival.late_ns / 1_000).unwrap();
-    }
-    let part = Part {
-        late_us,
-        producer_late_us: producer.late_us_max(),
-        server_cores: (cpu_seconds(&process) - before.0) / seconds,
-        generator_cores: (cpu_seconds(&own) - before.1) / seconds,
-    };
-    (part, arrivals)
-}
-
-/// Processor time of a process so far.
-fn cpu_seconds(process: &str) -> f64 {
-    let stat = read(&format!("/proc/{process}/stat"));
-    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
-    // Fields 14 and 15 of proc(5), a hundredth of a second each.
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 fn summarise(numbers: &Numbers, server: &Server, flags: &str, rounds: &[Round]) -> Value {
-    let of = |part: &Part| {
-        let mut figures = json!({
-            "arrivals": part.late_us.len(),
-            "producer_late_us_max": part.producer_late_us,
-            "server_cores": hundredths(part.server_cores),
-            "generator_cores": hundredths(part.generator_cores),
-        });
-        for (name, quantile) in QUANTILES {
-            figures[name] = part.late_us.value_at_quantile(quantile).into();
-        }
-        figures
-    };
-    let mut late = json!({});
-    for (name, quantile) in QUANTILES {
-        let median = |part: fn(&Round) -> &Part| {
-            median(rounds.iter().map(|round| part(round).late_us.value_at_quantile(quantile)))
-        };
-        let (storm, quiet) = (median(|round| &round.storm), median(|round| &round.quiet));
-        late[name] = json!({
-            "storm": storm,
-            "quiet": quiet,
-            "ratio": hundredths(storm as f64 / quiet as f64),
-        });
-    }
+    let late = compare(rounds.iter().map(|round| (&round.storm.late_us, &round.quiet.late_us)));
     let shown: Vec<_> = (rounds.iter())
         .map(|round| {
             let outcome = &round.outcome;
             json!({
-                "storm": of(&round.storm),
-                "quiet": of(&round.quiet),
+                "storm": round.storm.figures(),
+                "quiet": round.quiet.figures(),
                 "connected": outcome.connected,
                 "refused": outcome.refused,
                 "failed": outcome.failed,
@@ -291,18 +218,8 @@ fn command(numbers: &Numbers) -> String {
     )
 }
 
-fn median(values: impl Iterator<Item = u64>) -> u64 {
-    let mut sorted: Vec<_> = values.collect();
-    sorted.sort_unstable();
-    sorted[sorted.len() / 2]
-}
-
 fn milliseconds(seconds: f64) -> u64 {
     u64::try_from(Duration::from_secs_f64(seconds).as_millis()).expect("a short time")
-}
-
-fn hundredths(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 fn table(summary: &Value) -> String {

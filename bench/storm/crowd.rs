@@ -335,7 +335,7 @@ impl Member {
                 let mut rest = std::mem::take(&mut self.head).split_off(len);
                 self.stage = Stage::Open;
                 let channel = random::number() % CROWD_CHANNELS;
-                let params = format!(r#"{{"channels":"{CROWD}.{channel}"}}"#);
+                let params = format!(r#"{{"channels":"{CROWD}.{channel}","snapshot":false}}"#);
                 let request = format!(r#"{{"method":"subscribe","params":{params}}}"#);
                 write_masked(&mut self.output, Opcode::Text, request.as_bytes(), [1, 2, 3, 4]);
                 self.take_frames(&mut rest);

@@ -19,11 +19,13 @@ use serde::Deserialize;
 use super::producer::{STEADY, unix_ns};
 use crate::support::{Client, Server};
 
-/// An arrival: when it was intended, and how long after that the kernel had it, nanoseconds.
+/// An arrival: when it was intended, and how long after that, and after the server had read it, the
+/// kernel had it for the client, nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) intended_ns: u64,
     pub(crate) late_ns: u64,
+    pub(crate) within_ns: u64,
 }
 
 /// The clients that stay, on a thread of their own.
@@ -44,6 +46,7 @@ struct Event {
     seq: u64,
     prev: u64,
     ts: u64,
+    ts_in: u64,
 }
 
 impl Established {
@@ -129,8 +132,11 @@ impl Member {
                             event.prev
                         );
                         self.seq = Some(event.seq);
-                        let late_ns = at_ns.saturating_sub(event.ts);
-                        arrivals.push(Arrival { intended_ns: event.ts, late_ns });
+                        arrivals.push(Arrival {
+                            intended_ns: event.ts,
+                            late_ns: at_ns.saturating_sub(event.ts),
+                            within_ns: at_ns.saturating_sub(event.ts_in),
+                        });
                     }
                     Some(Message::Ping(payload)) => {
                         write_masked(&mut pongs, Opcode::Pong, payload, [1, 2, 3, 4]);

@@ -4,8 +4,6 @@
 
 use std::fmt::Write;
 
-use super::Trace;
-
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 70.0;
@@ -15,6 +13,15 @@ const BOTTOM: f64 = 50.0;
 
 /// Seconds that one step of the line of latencies stands for.
 const STEP_S: f64 = 0.1;
+
+/// A storm and the quiet after it, over time.
+pub(crate) struct Trace {
+    /// Seconds since the storm began, and how late an event was, microseconds.
+    pub(crate) late: Vec<(f64, u64)>,
+    /// Seconds since the storm began, and how many were back.
+    pub(crate) back: Vec<(f64, usize)>,
+    pub(crate) recovered_s: f64,
+}
 
 /// The document: for each tenth of a second the 99th percentile on a logarithmic scale, and beside
 /// it the share of the crowd that is back.
