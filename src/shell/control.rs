@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -176,7 +177,8 @@ impl ControlStream {
             let fits = buffer.push(SendAncillaryMessage::ScmRights(&borrowed));
             debug_assert!(fits, "the buffer is made for so many");
             // They travel with a byte of the stream; an end of line is one that nobody misses.
-            sendmsg(&self.stream, &[IoSlice::new(b"\n")], &mut buffer, SendFlags::NOSIGNAL)?;
+            let line = [IoSlice::new(b"\n")];
+            retry_on_intr(|| sendmsg(&self.stream, &line, &mut buffer, SendFlags::NOSIGNAL))?;
         }
         Ok(())
     }
@@ -204,7 +206,9 @@ impl ControlStream {
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut buffer = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let read = recvmsg(&self.stream, &mut [IoSliceMut::new(&mut bytes)], &mut buffer, flags)?;
+        let read = retry_on_intr(|| {
+            recvmsg(&self.stream, &mut [IoSliceMut::new(&mut bytes)], &mut buffer, flags)
+        })?;
         for message in buffer.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                 self.descriptors.extend(descriptors);
