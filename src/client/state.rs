@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use flate2::Crc;
+use crc32fast::Hasher;
 
 use super::item::Event;
 use crate::protocol::event::Kind;
-
-/// The key of a book without one, where keys stand with their quotes.
-const KEYLESS: &str = "null";
+use crate::protocol::state_hash::{self, KEYLESS};
 
 /// The state of every channel.
 #[derive(Debug, Default)]
@@ -30,7 +28,7 @@ struct Channel {
 struct Slot {
     is_book: bool,
     /// Over the frames that count.
-    crc: Crc,
+    crc: Hasher,
 }
 
 /// The state of one channel in short.
@@ -58,14 +56,14 @@ impl State {
             Some(slot) => {
                 slot.is_book |= is_snapshot;
                 if is_snapshot || !slot.is_book {
-                    slot.crc = Crc::new();
+                    slot.crc = Hasher::new();
                 }
                 slot.crc.update(event.text().as_bytes());
             }
             // An event without a key stands for nothing but itself.
             None if key.is_none() && !is_snapshot => {}
             None => {
-                let mut crc = Crc::new();
+                let mut crc = Hasher::new();
                 crc.update(event.text().as_bytes());
                 let slot = Slot { is_book: is_snapshot, crc };
                 channel.slots.insert(key.unwrap_or(KEYLESS).into(), slot);
@@ -77,17 +75,16 @@ impl State {
     #[must_use]
     pub fn digest(&self, channel: &str) -> Option<Digest> {
         let Channel { seq, slots } = self.0.get(channel)?;
-        let mut all = Crc::new();
-        for (key, slot) in slots {
-            all.update(format!("{key}:{:08x}\n", slot.crc.sum()).as_bytes());
-        }
-        let hash = format!("{:08x}", all.sum());
+        let values = slots.iter().map(|(key, slot)| (key.as_bytes(), slot.crc.clone().finalize()));
+        let hash = format!("{:08x}", state_hash::of_values(values));
         Some(Digest { seq: *seq, values: slots.len() as u64, hash })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use flate2::Crc;
+
     use super::*;
     use crate::client::Link;
     use crate::client::frame::Frame;

@@ -24,8 +24,9 @@ use super::classes::{Classes, Sampler};
 use super::connection::ConnectionId;
 use super::gather::Gather;
 use super::log::{Entry, FrameLog};
-use super::retained::{Piece, Retained};
+use super::retained::Piece;
 use super::slots::Slots;
+use super::store::Store;
 
 /// A cohort's number; reused after the cohort was reaped.
 pub type CohortId = u32;
@@ -323,7 +324,7 @@ impl Cohorts {
     pub fn tick(
         &mut self,
         intervals: &[Interval],
-        (log, retained, slots): (&FrameLog, &Retained, &Slots),
+        store: &Store,
         into: &mut Vec<CohortId>,
         holed: &mut Vec<CohortId>,
     ) {
@@ -334,7 +335,7 @@ impl Cohorts {
         into.sort_unstable();
         into.dedup();
         let mut numbers = Vec::new();
-        let (head, seq) = (log.head(), log.seq_last());
+        let (head, seq) = (store.log.head(), store.log.seq_last());
         let cohorts = &mut self.cohorts;
         into.retain(|&id| {
             let Some(cohort) = cohorts.get_mut(id as usize) else { return false };
@@ -343,7 +344,7 @@ impl Cohorts {
                 if let Some(sampler) = &mut class.sampler
                     && intervals.contains(&sampler.interval)
                 {
-                    sampler.tick(head, seq, slots, &mut numbers);
+                    sampler.tick(head, seq, &store.slots, &mut numbers);
                 }
             }
             if numbers.is_empty() {
@@ -351,15 +352,15 @@ impl Cohorts {
                 return false;
             }
             numbers.sort_unstable();
-            if numbers.iter().any(|&number| retained.is_forgotten(number)) {
+            if numbers.iter().any(|&number| store.retained.is_forgotten(number)) {
                 holed.push(id);
                 return false;
             }
             for &number in &numbers {
-                let kept = number < log.tail();
-                let entry = if kept { retained.entry(number) } else { log.entry(number) };
+                let entry = store.entry(number);
+                let piece = store.piece(number, entry);
                 // A sample's age is its interval, not a delay: it does not count as latency.
-                cohort.gather.add(number, Piece::of(number, entry, log), entry.len, u64::MAX);
+                cohort.gather.add(number, piece, entry.len, u64::MAX);
             }
             true
         });

@@ -13,15 +13,16 @@ use std::ops::{ControlFlow, Range};
 use rustc_hash::FxHashSet;
 
 use crate::handoff::batch::{ChannelId, SlotId};
-use crate::limits::{GATHER_BYTES_MAX, WALK_ENTRIES_MAX};
+use crate::limits::WALK_ENTRIES_MAX;
 
 use super::classes::Class;
 use super::cohorts::{Cohort, CohortId};
-use super::log::{Entry, FrameLog};
+use super::log::Entry;
 use super::recovery::{Pending, Recovery};
-use super::retained::{Piece, Retained};
-use super::slots::Slots;
+use super::retained::Piece;
+use super::send::{Collector, Taken, Walked};
 use super::snapshot::Walk;
+use super::store::Store;
 
 /// Where a connection stands in one class.
 #[derive(Debug, Clone)]
@@ -75,6 +76,15 @@ pub struct End {
     pub seq: u64,
     /// Events and bytes of each class at that point.
     pub due: Vec<(u64, u64)>,
+}
+
+impl End {
+    /// The end at which `places` stand.
+    #[must_use]
+    pub fn of(places: &[Place], at: u64, seq: u64) -> Self {
+        let due = places.iter().map(|place| (place.taken, place.taken_bytes)).collect();
+        Self { at, seq, due }
+    }
 }
 
 /// What a connection is to be sent after that.
@@ -134,6 +144,14 @@ impl Lag {
         self.recovery.as_ref().and_then(|recovery| recovery.walk.as_ref())
     }
 
+    /// Whether anything of `channel` is still to be sent in the present stage.
+    #[must_use]
+    pub fn concerns(&self, channel: ChannelId) -> bool {
+        let is_removed = !self.removed.is_empty() && self.removed.contains(&channel);
+        let recovery = self.recovery.as_ref();
+        !is_removed && recovery.is_none_or(|recovery| recovery.concerns(channel))
+    }
+
     /// Whether live events wait until the shard has come to where the client is.
     #[must_use]
     pub fn waits(&self) -> bool {
@@ -162,35 +180,11 @@ pub struct Item {
     pub is_forgotten: bool,
 }
 
-/// What a walk found.
-#[derive(Debug, Clone, Copy)]
-pub struct Walked {
-    /// Bytes of its pieces.
-    pub bytes: usize,
-    /// Events in them.
-    pub events: u64,
-    /// Number behind the last entry that was looked at.
-    pub end: u64,
-}
-
-/// What a socket took, in terms of entries.
-#[derive(Debug)]
-pub struct Taken {
-    /// Events of which it took the first byte.
-    pub events: u64,
-    /// The rest of a frame that was cut.
-    pub rest: Option<Vec<u8>>,
-}
-
 /// Everything that decides what a connection of one cohort is still to get.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// The log.
-    pub log: &'a FrameLog,
-    /// What left it and still counts.
-    pub retained: &'a Retained,
-    /// What is newest.
-    pub slots: &'a Slots,
+    /// The events.
+    pub store: &'a Store,
     /// The connection's cohort.
     pub cohort: &'a Cohort,
 }
@@ -200,7 +194,7 @@ impl View<'_> {
     /// last tick gathered up to `sampled_to`. Nothing before `joined_at` is for it.
     #[must_use]
     pub fn lag(&self, cursor: u64, sampled_to: u64, joined_at: u64) -> Lag {
-        let ahead = self.count(cursor..self.log.head(), |_| true);
+        let ahead = self.count(cursor..self.store.log.head(), |_| true);
         let places = self.classes().iter().zip(ahead).map(|(class, (events, bytes))| {
             let from = match &class.sampler {
                 None => cursor,
@@ -219,6 +213,16 @@ impl View<'_> {
         Lag { places: places.collect(), ..Lag::default() }
     }
 
+    /// Places at entry `at`, which is in the log, with everything before it settled.
+    #[must_use]
+    pub fn places(&self, at: u64, seq: u64) -> Vec<Place> {
+        let mut lag = self.lag(at, at, at);
+        for place in &mut lag.places {
+            (place.from, place.seq_from) = (at, seq);
+        }
+        lag.places
+    }
+
     /// Events and bytes of each class among the log's entries in `range`, of the channels that
     /// `concerns`.
     #[must_use]
@@ -229,8 +233,8 @@ impl View<'_> {
     ) -> Vec<(u64, u64)> {
         let mut counts = vec![(0, 0); self.classes().len()];
         for number in range {
-            let entry = self.log.entry(number);
-            let is_keyed = self.slots.slot(entry.slot).is_keyed;
+            let entry = self.store.log.entry(number);
+            let is_keyed = self.store.slots.slot(entry.slot).is_keyed;
             if let Some(class) = self.cohort.classes.of(entry.channel, is_keyed)
                 && concerns(entry.channel)
             {
@@ -256,7 +260,7 @@ impl View<'_> {
     /// Where the class's entries that may be sent now end.
     #[must_use]
     pub fn end(&self, lag: &Lag, class: usize) -> u64 {
-        let head = self.log.head();
+        let head = self.store.log.head();
         lag.end.as_ref().map_or_else(|| self.classes()[class].due_until(head), |end| end.at)
     }
 
@@ -294,8 +298,8 @@ impl View<'_> {
     /// still open there can only be told from all that the log holds.
     #[must_use]
     pub fn is_laden(&self, lag: &Lag) -> bool {
-        let tail = self.log.tail();
-        self.slots.has_books()
+        let tail = self.store.log.tail();
+        self.store.slots.has_books()
             && (0..lag.places.len()).any(|class| {
                 lag.places[class].from < tail
                     && !self.classes()[class].conflates()
@@ -305,7 +309,7 @@ impl View<'_> {
 
     /// Last `seq` before entry `number`, if that can be told.
     fn seq_before(&self, number: u64) -> Option<u64> {
-        (number >= self.log.tail()).then(|| self.log.seq_before(number))
+        (number >= self.store.log.tail()).then(|| self.store.log.seq_before(number))
     }
 
     /// Calls `each` for every open or superseded entry from `start` on, in order.
@@ -323,9 +327,9 @@ impl View<'_> {
     ) -> u64 {
         let ends = (0..lag.places.len()).map(|class| self.end(lag, class));
         let end = ends.max().unwrap_or(0).max(start);
-        let tail = self.log.tail();
+        let tail = self.store.log.tail();
         let mut left = entries_max;
-        for (number, kept) in self.retained.range(start..tail.min(end)) {
+        for (number, kept) in self.store.retained.range(start..tail.min(end)) {
             let item = self.item(lag, number, &kept.entry);
             if left == 0
                 || item.is_some_and(|item| {
@@ -339,7 +343,7 @@ impl View<'_> {
         let from = start.max(tail).min(end);
         let stop = end.min(from.saturating_add(left as u64));
         for number in from..stop {
-            if let Some(item) = self.item(lag, number, self.log.entry(number))
+            if let Some(item) = self.item(lag, number, self.store.log.entry(number))
                 && each(item).is_break()
             {
                 return number;
@@ -352,24 +356,22 @@ impl View<'_> {
     /// from the newest.
     #[must_use]
     pub fn newest(&self, lag: &Lag, class: usize, count_max: u64) -> u64 {
-        let numbers = (self.log.tail()..self.end(lag, class)).rev();
-        let items = numbers.filter_map(|number| self.item(lag, number, self.log.entry(number)));
+        let numbers = (self.store.log.tail()..self.end(lag, class)).rev();
+        let items =
+            numbers.filter_map(|number| self.item(lag, number, self.store.log.entry(number)));
         let at_most = usize::try_from(count_max).unwrap_or(usize::MAX);
         items.filter(|item| item.class == class).take(at_most).count() as u64
     }
 
     /// What an entry is to the connection; nothing when it is settled or of no concern.
     fn item(&self, lag: &Lag, number: u64, entry: &Entry) -> Option<Item> {
-        let slot = self.slots.slot(entry.slot);
+        let slot = self.store.slots.slot(entry.slot);
         let class = self.cohort.classes.of(entry.channel, slot.is_keyed)?;
         let place = &lag.places[class];
         if number < place.from || number >= self.end(lag, class) {
             return None;
         }
-        if !lag.removed.is_empty() && lag.removed.contains(&entry.channel) {
-            return None;
-        }
-        if lag.recovery.as_ref().is_some_and(|recovery| !recovery.concerns(entry.channel)) {
+        if !lag.concerns(entry.channel) {
             return None;
         }
         let is_open = !(place.conflating && slot.supersedes(number));
@@ -421,42 +423,21 @@ impl View<'_> {
     }
 
     /// Collects what is to be sent next, within the bounds of one send.
-    pub fn walk(&self, lag: &Lag, pieces_max: usize, mut each: impl FnMut(Piece)) -> Walked {
+    pub fn walk(&self, lag: &Lag, pieces_max: usize, each: impl FnMut(Piece)) -> Walked {
         if let Some(walk) = lag.walk() {
             return self.collect(lag, *walk, pieces_max, each);
         }
-        let mut walked = Walked { bytes: 0, events: 0, end: 0 };
-        if lag.waits() {
-            return walked;
-        }
-        let Some(start) = self.start(lag) else { return walked };
-        let (mut last, mut pieces): (Option<Piece>, usize) = (None, 0);
-        walked.end = self.each_of(lag, start, WALK_ENTRIES_MAX, |item| {
-            let len = item.entry.len as usize;
+        let Some(start) = self.start(lag).filter(|_| !lag.waits()) else {
+            return Walked { bytes: 0, events: 0, end: 0 };
+        };
+        let mut collector = Collector::new(pieces_max, each);
+        let end = self.each_of(lag, start, WALK_ENTRIES_MAX, |item| {
             if !item.is_open {
                 return ControlFlow::Continue(());
             }
-            if item.is_forgotten || walked.events > 0 && walked.bytes + len > GATHER_BYTES_MAX {
-                return ControlFlow::Break(());
-            }
-            let piece = Piece::of(item.number, &item.entry, self.log);
-            if !last.as_mut().is_some_and(|last| last.extend(&piece)) {
-                if pieces == pieces_max {
-                    return ControlFlow::Break(());
-                }
-                if let Some(finished) = last.replace(piece) {
-                    each(finished);
-                }
-                pieces += 1;
-            }
-            walked.bytes += len;
-            walked.events += 1;
-            ControlFlow::Continue(())
+            collector.add(&item, self.store.piece(item.number, &item.entry))
         });
-        if let Some(last) = last {
-            each(last);
-        }
-        walked
+        collector.finish(end)
     }
 
     /// Moves the places over `bytes` of open frames that the socket took, and up to entry `end`,
@@ -467,7 +448,7 @@ impl View<'_> {
             lag.move_walk(walk);
             return taken;
         }
-        let mut taken = Taken { events: 0, rest: None };
+        let mut taken = Taken::default();
         let start = self.start(lag).unwrap_or(u64::MAX);
         let (mut left, mut reached) = (bytes, 0);
         let mut counts = vec![(0, 0); lag.places.len()];
@@ -479,12 +460,7 @@ impl View<'_> {
             counts[item.class].1 += u64::from(item.entry.len);
             reached = item.number + 1;
             if item.is_open {
-                taken.events += 1;
-                let len = item.entry.len as usize;
-                if left < len {
-                    taken.rest = Some(self.frame(&item)[left..].to_vec());
-                }
-                left = left.saturating_sub(len);
+                left = taken.add(left, item.entry.len, || self.frame(&item));
             }
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -517,10 +493,7 @@ impl View<'_> {
     }
 
     pub(super) fn frame(&self, item: &Item) -> &[u8] {
-        match Piece::of(item.number, &item.entry, self.log) {
-            Piece::Log(run) => self.log.bytes(run),
-            Piece::Kept { number, .. } => self.retained.frame(number),
-        }
+        self.store.bytes(self.store.piece(item.number, &item.entry))
     }
 
     /// Panics when a lag breaks this module's invariant.
@@ -532,7 +505,7 @@ impl View<'_> {
         });
         for (class, place) in lag.places.iter().enumerate() {
             // Of what has left the log some may be lost; the next visit will tell.
-            let lossy = place.from < self.log.tail() && !self.is_done(lag, class);
+            let lossy = place.from < self.store.log.tail() && !self.is_done(lag, class);
             if self.classes()[class].conflates() || lossy {
                 continue;
             }

@@ -13,11 +13,13 @@ pub mod lag;
 pub mod log;
 pub mod recovery;
 pub mod retained;
+pub mod send;
 pub mod sequencer;
 pub mod shard;
 pub mod slots;
 pub mod snapshot;
 pub mod state;
+pub mod store;
 
 /// The time of one turn, read once by the shell and handed down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

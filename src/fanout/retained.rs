@@ -13,7 +13,7 @@ use std::ops::Range;
 use crate::handoff::batch::SlotId;
 use crate::limits::RETAINED_BOOK_BYTES_MAX;
 
-use super::log::{Entry, FrameLog, Run};
+use super::log::{Entry, Run};
 use super::slots::Slots;
 
 /// Bytes to send: a run of the log, or one kept frame.
@@ -31,16 +31,6 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// The frame of entry `number`, which is in the log or kept.
-    #[must_use]
-    pub fn of(number: u64, entry: &Entry, log: &FrameLog) -> Self {
-        if number >= log.tail() {
-            Self::Log(Run::from(entry))
-        } else {
-            Self::Kept { number, len: entry.len }
-        }
-    }
-
     /// Grows by `next` when that lies directly behind; false when it does not.
     #[must_use]
     pub fn extend(&mut self, next: &Self) -> bool {

@@ -10,11 +10,12 @@
 use std::ops::ControlFlow;
 
 use crate::handoff::batch::{ChannelId, SlotId};
-use crate::limits::{GATHER_BYTES_MAX, WALK_ENTRIES_MAX};
+use crate::limits::WALK_ENTRIES_MAX;
 
-use super::lag::{Item, Lag, Taken, View, Walked};
+use super::lag::{Item, Lag, View};
 use super::log::Entry;
 use super::retained::Piece;
+use super::send::{Collector, Taken, Walked};
 
 /// How far a snapshot has come.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +58,7 @@ impl View<'_> {
     /// The frame that comes next, which `walk` is moved up to; none when there is none, or none
     /// among the next [`WALK_ENTRIES_MAX`] things that were looked at.
     pub(super) fn next_counting(&self, lag: &Lag, walk: &mut Walk) -> Option<Item> {
-        let end = lag.end.as_ref().map_or_else(|| self.log.head(), |end| end.at);
+        let end = lag.end.as_ref().map_or_else(|| self.store.log.head(), |end| end.at);
         for _ in 0..WALK_ENTRIES_MAX {
             let Some(channel) = self.next_recovered(lag, walk.channel) else {
                 walk.is_done = true;
@@ -66,7 +67,7 @@ impl View<'_> {
             if channel != walk.channel {
                 (walk.channel, walk.slot, walk.from) = (channel, 0, 0);
             }
-            let Some(&slot) = self.slots.of_channel(channel).get(walk.slot) else {
+            let Some(&slot) = self.store.slots.of_channel(channel).get(walk.slot) else {
                 (walk.channel, walk.slot, walk.from) = (channel + 1, 0, 0);
                 continue;
             };
@@ -83,13 +84,9 @@ impl View<'_> {
     }
 
     fn next_recovered(&self, lag: &Lag, channel: ChannelId) -> Option<ChannelId> {
-        let concerns = |channel: ChannelId| {
-            lag.recovery.as_ref().is_some_and(|recovery| recovery.concerns(channel))
-                && !lag.removed.contains(&channel)
-        };
         let mut next = self.cohort.classes.next_wanted(channel);
         while let Some(channel) = next
-            && !concerns(channel)
+            && !lag.concerns(channel)
         {
             next = self.cohort.classes.next_wanted(channel + 1);
         }
@@ -104,7 +101,7 @@ impl View<'_> {
         end: u64,
         walk: &mut Walk,
     ) -> Option<Item> {
-        let slot = self.slots.slot(id);
+        let slot = self.store.slots.slot(id);
         let class = self.cohort.classes.of(channel, slot.is_keyed)?;
         let is_book = slot.is_book_at(slot.base);
         if !(slot.is_keyed || is_book || self.cohort.classes.list()[class].conflates()) {
@@ -125,16 +122,11 @@ impl View<'_> {
             let at = slot.deltas.partition_point(|&number| number < walk.from);
             *slot.deltas.get(at)?
         };
-        let entry = (number < end).then(|| *self.entry(number))?;
-        let is_forgotten = number < self.log.tail()
-            && self.retained.is_forgotten(number)
+        let entry = (number < end).then(|| *self.store.entry(number))?;
+        let is_forgotten = number < self.store.log.tail()
+            && self.store.retained.is_forgotten(number)
             && entry.seq > walk.since;
         Some(Item { number, entry, class, is_open: true, is_forgotten })
-    }
-
-    /// What the index said of entry `number`, which is in the log or kept.
-    fn entry(&self, number: u64) -> &Entry {
-        if number < self.log.tail() { self.retained.entry(number) } else { self.log.entry(number) }
     }
 
     /// Collects what is to be sent next of a snapshot that stands at `walk`.
@@ -143,49 +135,23 @@ impl View<'_> {
         lag: &Lag,
         mut walk: Walk,
         pieces_max: usize,
-        mut each: impl FnMut(Piece),
+        each: impl FnMut(Piece),
     ) -> Walked {
-        let mut walked = Walked { bytes: 0, events: 0, end: 0 };
-        let (mut last, mut pieces): (Option<Piece>, usize) = (None, 0);
+        let mut collector = Collector::new(pieces_max, each);
         self.each_counting(lag, &mut walk, |item| {
-            let len = item.entry.len as usize;
-            if item.is_forgotten || walked.events > 0 && walked.bytes + len > GATHER_BYTES_MAX {
-                return ControlFlow::Break(());
-            }
-            let piece = Piece::of(item.number, &item.entry, self.log);
-            if !last.as_mut().is_some_and(|last| last.extend(&piece)) {
-                if pieces == pieces_max {
-                    return ControlFlow::Break(());
-                }
-                if let Some(finished) = last.replace(piece) {
-                    each(finished);
-                }
-                pieces += 1;
-            }
-            walked.bytes += len;
-            walked.events += 1;
-            ControlFlow::Continue(())
+            collector.add(item, self.store.piece(item.number, &item.entry))
         });
-        if let Some(last) = last {
-            each(last);
-        }
-        walked
+        collector.finish(0)
     }
 
     /// Moves a snapshot over `bytes` that the socket took of what [`Self::collect`] found.
     pub(super) fn take(&self, lag: &Lag, walk: &mut Walk, bytes: usize) -> Taken {
-        let mut taken = Taken { events: 0, rest: None };
-        let mut left = bytes;
+        let (mut taken, mut left) = (Taken::default(), bytes);
         self.each_counting(lag, walk, |item| {
             if left == 0 || item.is_forgotten {
                 return ControlFlow::Break(());
             }
-            taken.events += 1;
-            let len = item.entry.len as usize;
-            if left < len {
-                taken.rest = Some(self.frame(item)[left..].to_vec());
-            }
-            left = left.saturating_sub(len);
+            left = taken.add(left, item.entry.len, || self.frame(item));
             ControlFlow::Continue(())
         });
         taken

@@ -6,12 +6,11 @@
 //! ask. Invariant: the same frames give the same hash, on every core and every client.
 
 use crate::handoff::batch::ChannelId;
+use crate::protocol::state_hash::{self, KEYLESS};
 use crate::protocol::ws::frame;
 
 use super::channels::Channels;
-use super::log::{FrameLog, Run};
-use super::retained::Retained;
-use super::slots::Slots;
+use super::store::Store;
 
 /// A channel's state right after its newest event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +25,10 @@ pub struct State {
 
 /// The state of `channel`; none when a part of it is not kept any more.
 #[must_use]
-pub fn state(
-    channel: ChannelId,
-    channels: &Channels,
-    (log, retained, slots): (&FrameLog, &Retained, &Slots),
-) -> Option<State> {
+pub fn state(channel: ChannelId, channels: &Channels, store: &Store) -> Option<State> {
     let mut lines: Vec<(&[u8], u32)> = Vec::new();
-    for &id in slots.of_channel(channel) {
-        let slot = slots.slot(id);
+    for &id in store.slots.of_channel(channel) {
+        let slot = store.slots.slot(id);
         if !slot.is_keyed && !slot.is_book_at(slot.base) {
             continue;
         }
@@ -42,20 +37,12 @@ pub fn state(
         }
         let mut crc = crc32fast::Hasher::new();
         for number in std::iter::once(slot.base).chain(slot.deltas.iter().copied()) {
-            let bytes = match number < log.tail() {
-                true => retained.frame(number),
-                false => log.bytes(Run::from(log.entry(number))),
-            };
-            crc.update(frame::payload(bytes));
+            let piece = store.piece(number, store.entry(number));
+            crc.update(frame::payload(store.bytes(piece)));
         }
-        lines.push((channels.key_json(id).unwrap_or(b"null"), crc.finalize()));
+        lines.push((channels.key_json(id).unwrap_or(KEYLESS.as_bytes()), crc.finalize()));
     }
     lines.sort_unstable_by_key(|(key, _)| *key);
-    let mut hash = crc32fast::Hasher::new();
-    for (key, crc) in &lines {
-        hash.update(key);
-        hash.update(format!(":{crc:08x}\n").as_bytes());
-    }
     let seq = channels.channel(channel).seq_last.into_iter().max().unwrap_or_default();
-    Some(State { seq, values: lines.len() as u64, hash: hash.finalize() })
+    Some(State { seq, values: lines.len() as u64, hash: state_hash::of_values(lines) })
 }

@@ -9,6 +9,7 @@ pub mod json;
 pub mod policy;
 pub mod refusal;
 pub mod reply;
+pub mod state_hash;
 pub mod terms;
 pub mod tls;
 pub mod ws;

@@ -182,8 +182,7 @@ impl Shard {
     #[must_use]
     pub fn slice(&self, slice: Slice) -> &[u8] {
         match slice {
-            Slice::Frames(Piece::Log(run)) => self.log.bytes(run),
-            Slice::Frames(Piece::Kept { number, .. }) => self.retained.frame(number),
+            Slice::Frames(piece) => self.store.bytes(piece),
             Slice::Owed(id) => self.connection(id).map_or(&[], |c| c.owed.bytes()),
         }
     }
@@ -338,8 +337,7 @@ impl Shard {
             return;
         }
         let pass = &mut self.pass;
-        let store = (&self.log, &self.retained, &self.slots);
-        self.cohorts.tick(&ticking, store, &mut pass.cohorts, &mut pass.holed);
+        self.cohorts.tick(&ticking, &self.store, &mut pass.cohorts, &mut pass.holed);
         (pass.cohort_at, pass.chunk_at, pass.visit_at) = (0, 0, 0);
         // Those who came within an interval have no right to the first part of it.
         for at in 0..self.pass.cohorts.len() {
@@ -461,7 +459,7 @@ impl Shard {
     }
 
     fn join_members(&mut self, id: ConnectionId) {
-        let head = self.log.head();
+        let head = self.store.log.head();
         let Some(connection) = find_mut(&mut self.connections, id) else { return };
         let pending = connection.lag.take().map(|lag| lag.pending).unwrap_or_default();
         let cohort = self.cohorts.cohort_mut(connection.cohort);

@@ -24,7 +24,7 @@ impl Shard {
         self.generation = self.generation.wrapping_add(1);
         self.cohorts.cohort_mut(COHORT_EMPTY).add_holder();
         let index = self.connections.insert(Connection {
-            cursor: self.log.head(),
+            cursor: self.store.log.head(),
             sampled: (0, 0),
             joined_at: 0,
             lag: Some(Box::default()),
@@ -58,7 +58,7 @@ impl Shard {
         let welcome = Welcome {
             node: &settings.node,
             epoch: &settings.epoch,
-            seq: self.log.seq_last(),
+            seq: self.store.log.seq_last(),
             heartbeat_ms: settings.heartbeat_ns / 1_000_000,
             message_bytes_max: settings.message_bytes_max,
             subscriptions_max: self.subscriptions_max(connection),
@@ -191,13 +191,13 @@ impl Shard {
     pub(super) fn leave_members(&mut self, id: ConnectionId) -> bool {
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let Lane::InSync(place) = connection.lane else { return false };
-        let head = self.log.head();
+        let head = self.store.log.head();
         let cohort = self.cohorts.cohort(connection.cohort);
         let cursor = match cohort.gather.chunks().first() {
             Some(chunk) if !self.pass.is_sampling => connection.cursor.max(chunk.first),
             _ => head,
         };
-        let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+        let view = View { store: &self.store, cohort };
         let sampled_to = connection.sampled_to(self.pass.turn);
         let pending = self.ticking.remove(&id).unwrap_or_default();
         let lag = Lag { pending, ..view.lag(cursor, sampled_to, connection.joined_at) };
@@ -215,7 +215,7 @@ impl Shard {
     pub(super) fn lagging(&mut self, id: ConnectionId) -> Option<(View<'_>, &mut Lag)> {
         let connection = find_mut(&mut self.connections, id)?;
         let cohort = self.cohorts.cohort(connection.cohort);
-        let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+        let view = View { store: &self.store, cohort };
         let lag = connection.lag.as_deref_mut()?;
         view.complete(lag);
         Some((view, lag))

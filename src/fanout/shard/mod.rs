@@ -62,10 +62,9 @@ use super::channels::Channels;
 use super::cohorts::Cohorts;
 use super::connection::{Connection, ConnectionId, find, find_mut};
 use super::lag::View;
-use super::log::{Entry, FrameLog};
+use super::log::Entry;
 use super::recovery::Pending;
-use super::retained::Retained;
-use super::slots::Slots;
+use super::store::Store;
 
 use drain::Drain;
 use flush::Pass;
@@ -142,12 +141,9 @@ impl Default for ShardSettings {
 #[derive(Debug)]
 pub struct Shard {
     settings: ShardSettings,
-    log: FrameLog,
+    store: Store,
     /// Number of the log entry from which on it has every event.
     whole_from: u64,
-    /// What has left the log and still counts.
-    retained: Retained,
-    slots: Slots,
     channels: Channels,
     cohorts: Cohorts,
     connections: Slab<Connection>,
@@ -182,10 +178,8 @@ impl Shard {
     #[must_use]
     pub fn new(settings: ShardSettings, telemetry: Arc<Telemetry>, number: usize) -> Self {
         Self {
-            log: FrameLog::new(settings.log_bytes),
+            store: Store::new(settings.log_bytes, settings.retained_bytes),
             whole_from: 0,
-            retained: Retained::new(settings.retained_bytes),
-            slots: Slots::default(),
             channels: Channels::default(),
             cohorts: Cohorts::new(Arc::clone(&settings.rules)),
             settings,
@@ -215,27 +209,27 @@ impl Shard {
         self.cohorts.reap(&mut self.channels);
         for name in &batch.channels {
             let id = self.channels.add_channel(Arc::clone(name));
-            self.cohorts.handle_channel(id, &mut self.channels, (&self.log).into());
+            self.cohorts.handle_channel(id, &mut self.channels, (&self.store.log).into());
         }
         for slot in &batch.slots {
-            self.slots.add(slot.channel, slot.key.is_some());
+            self.store.slots.add(slot.channel, slot.key.is_some());
             self.channels.add_key(slot.key.as_deref());
         }
-        batch.books_broken.iter().for_each(|&slot| self.slots.break_book(slot));
+        batch.books_broken.iter().for_each(|&slot| self.store.slots.break_book(slot));
         let appended = batch.events.iter().map(|event| self.append(batch, event)).sum();
         if batch.is_sparse {
-            self.whole_from = self.log.head();
+            self.whole_from = self.store.log.head();
         }
         let counters = self.counters();
         counters.events.add(batch.events.len() as u64);
-        counters.head_seq.set(self.log.seq_last());
-        counters.retained_bytes.set(self.retained.bytes() as u64);
+        counters.head_seq.set(self.store.log.seq_last());
+        counters.retained_bytes.set(self.store.retained.bytes() as u64);
         appended
     }
 
     /// Encodes and appends one event; returns the bytes of its frame.
     fn append(&mut self, batch: &Batch, event: &Sequenced) -> usize {
-        let is_keyed = self.slots.slot(event.slot).is_keyed;
+        let is_keyed = self.store.slots.slot(event.slot).is_keyed;
         self.channels.channel_mut(event.channel).seq_last[usize::from(is_keyed)] = event.seq;
         let channel = self.channels.channel(event.channel);
         let frame = data::frame(
@@ -257,17 +251,16 @@ impl Shard {
             slot: event.slot,
             time_ms: milliseconds(self.now_ns),
         };
-        let number = self.log.head();
-        let replaces = self.slots.handle_entry(event.slot, number, event.kind);
-        if replaces {
-            self.retained.release(event.slot, &mut self.slots);
-        }
-        let (retained, slots) = (&mut self.retained, &mut self.slots);
-        frame.write(self.log.append(entry, |number, entry, bytes| {
-            retained.handle_leaving(number, entry, bytes, slots);
-        }));
-        let entry = *self.log.entry(number);
-        self.cohorts.handle_entry(number, &entry, event.ts_in, &channel.interests, &self.slots);
+        let number = self.store.log.head();
+        frame.write(self.store.append(entry, event.kind));
+        let entry = *self.store.log.entry(number);
+        self.cohorts.handle_entry(
+            number,
+            &entry,
+            event.ts_in,
+            &channel.interests,
+            &self.store.slots,
+        );
         len
     }
 
@@ -307,8 +300,7 @@ impl Shard {
     pub fn check_invariants(&self) {
         for (index, connection) in &self.connections {
             let cohort = self.cohorts.cohort(connection.cohort);
-            let view =
-                View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+            let view = View { store: &self.store, cohort };
             super::connection::check(index, connection, &view);
         }
     }

@@ -11,12 +11,12 @@ use crate::protocol::command::{ReqId, Resume, Start};
 use crate::protocol::reply::{self, Asked, Cause, Resumed};
 
 use super::super::channel_set::ChannelSet;
+use super::super::classes::Class;
 use super::super::connection::{ConnectionId, find_mut};
 use super::super::lag::{End, Item, Place, Skipped, Stage, View};
 use super::super::recovery::{Pending, Recovery};
 use super::super::snapshot::Walk;
 use super::Shard;
-use super::subscriptions::places_at;
 
 /// A recovery that a request asks for.
 pub(super) struct Wanted {
@@ -92,11 +92,11 @@ impl Shard {
             let is_given = resume.seq <= self.telemetry.ingest.head_seq.value();
             return if is_given { Ok(Origin::Ahead) } else { Err(Cause::Ahead) };
         }
-        let oldest = self.log.tail().max(self.whole_from).min(at);
-        if resume.seq < self.log.seq_before(oldest) {
+        let oldest = self.store.log.tail().max(self.whole_from).min(at);
+        if resume.seq < self.store.log.seq_before(oldest) {
             return Err(Cause::TooOld);
         }
-        Ok(Origin::Entry(self.log.first_after(resume.seq, oldest..at)))
+        Ok(Origin::Entry(self.store.log.first_after(resume.seq, oldest..at)))
     }
 
     /// Channels that exist and that one of `patterns` matches.
@@ -178,7 +178,7 @@ impl Shard {
     fn end_recovery(&mut self, id: ConnectionId, recovery: Recovery, end: &End) {
         let (kind, asked) = (recovery.kind(), recovery.asked);
         if recovery.walk.is_some_and(|walk| walk.is_replaced) {
-            let (at, seq) = (self.log.head(), self.log.seq_last());
+            let (at, seq) = (self.store.log.head(), self.store.log.seq_last());
             if let Some((_, lag)) = self.lagging(id) {
                 lag.pending.push(Pending { at, seq, asked });
             }
@@ -216,7 +216,7 @@ impl Shard {
         };
         let coming = self.cohorts.cohort(last.cohort);
         let cohort = self.cohorts.cohort(connection.cohort);
-        let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
+        let view = View { store: &self.store, cohort };
         let unwanted = cohort.channels().filter(|&channel| !coming.classes.wants(channel));
         view.remove(lag, unwanted.collect());
     }
@@ -226,31 +226,17 @@ impl Shard {
         let Some(connection) = self.connection(id) else { return Vec::new() };
         let Some(lag) = &connection.lag else { return Vec::new() };
         let Some(recovery) = &lag.recovery else { return Vec::new() };
-        let cohort = self.cohorts.cohort(connection.cohort);
+        let classes = self.cohorts.cohort(connection.cohort).classes.list();
         // Without a snapshot, also the newest value is one that never comes.
         let is_snapshot = recovery.walk.is_some();
-        let counts_each = |channel, keyed| {
-            let class = cohort.classes.of(channel, keyed);
-            class.is_some_and(|class| !is_snapshot || !cohort.classes.list()[class].conflates())
-        };
-        (cohort.channels())
-            .filter(|channel| recovery.concerns(*channel) && !lag.removed.contains(channel))
-            .map(|id| (id, self.channels.channel(id)))
-            .filter(|(id, channel)| {
-                [false, true].iter().any(|&keyed| {
-                    channel.seq_last[usize::from(keyed)] > since && counts_each(*id, keyed)
-                })
-            })
-            .map(|(_, channel)| channel.name.to_string())
-            .take(crate::limits::RECEIPT_CHANNELS_MAX + 1)
-            .collect()
+        self.channels_since(id, since, |class| !is_snapshot || !classes[class].conflates())
     }
 
     /// Says that a value which belongs into a snapshot is not kept any more, and goes on behind it.
     pub(super) fn tell_unkept(&mut self, id: ConnectionId, item: &Item) {
         let Some((view, lag)) = self.lagging(id) else { return };
         let end = lag.end.as_ref().map_or(0, |end| end.seq);
-        let slot = view.slots.slot(item.entry.slot);
+        let slot = view.store.slots.slot(item.entry.slot);
         let is_uncounted = slot.is_broken || slot.is_book_at(item.number);
         let seq = item.entry.seq;
         let Some(walk) = lag.recovery.as_mut().and_then(|recovery| recovery.walk.as_mut()) else {
@@ -286,55 +272,60 @@ impl Shard {
         let Some(lag) = connection.lag.as_deref_mut() else { return };
         lag.ahead = if is_first { ahead } else { lag.ahead.min(ahead) };
         let Some(live) = lag.stages.back_mut().filter(|_| lag.ahead > 0) else { return };
-        if lag.ahead <= self.log.seq_last() {
-            let from = self.log.first_after(lag.ahead, self.log.tail()..self.log.head());
-            let cohort = self.cohorts.cohort(live.cohort);
-            let (log, retained, slots) = (&self.log, &self.retained, &self.slots);
-            let view = View { log, retained, slots, cohort };
-            live.places = places_at(&view, from, lag.ahead);
+        if lag.ahead <= self.store.log.seq_last() {
+            let log = &self.store.log;
+            let from = log.first_after(lag.ahead, log.tail()..log.head());
+            let view = View { store: &self.store, cohort: self.cohorts.cohort(live.cohort) };
+            live.places = view.places(from, lag.ahead);
         }
     }
 
     /// A client that is ahead of this shard needs nothing up to its place.
     pub(super) fn catch_up_with(&mut self, id: ConnectionId) {
         let Some((view, lag)) = self.lagging(id) else { return };
-        if !lag.waits() || view.log.seq_last() < lag.ahead {
+        if !lag.waits() || view.store.log.seq_last() < lag.ahead {
             return;
         }
         let ahead = std::mem::take(&mut lag.ahead);
-        let at = view.log.first_after(ahead, view.log.tail()..view.log.head());
-        let seq = view.log.seq_before(at);
-        // More than the client has is overwritten already, and nobody counted it.
-        let is_overrun = seq > ahead;
-        let exact = places_at(&view, at, seq);
-        let classes = view.cohort.classes.list();
-        let counted: Vec<_> = (0..classes.len())
-            .filter(|&class| !is_overrun || !classes[class].conflates())
-            .collect();
-        // What is conflated is kept, from there on.
-        let first_kept = (view.retained.range(0..at))
+        let log = &view.store.log;
+        let at = log.first_after(ahead, log.tail()..log.head());
+        let seq = log.seq_before(at);
+        let exact = view.places(at, seq);
+        if seq > ahead {
+            self.tell_overrun(id, exact, (ahead, seq));
+            return self.join_skipped(id);
+        }
+        for (place, exact) in lag.places.iter_mut().zip(exact) {
+            *place = Place { conflating: place.conflating, ..exact };
+        }
+        // The ticks to come leave out what is before that, too.
+        if let Some(connection) = self.connection_mut(id) {
+            connection.joined_at = connection.joined_at.max(at);
+        }
+        self.join_skipped(id);
+    }
+
+    /// The log has overwritten more than the client has in the moment of coming to it, and nobody
+    /// counted it: `exact` are the places at what is left. What is conflated is kept.
+    fn tell_overrun(&mut self, id: ConnectionId, exact: Vec<Place>, (ahead, seq): (u64, u64)) {
+        let Some((view, _)) = self.lagging(id) else { return };
+        let tail = view.store.log.tail();
+        let first_kept = (view.store.retained.range(0..tail))
             .find(|(_, kept)| kept.entry.seq > ahead)
-            .map_or(at, |(number, _)| number);
-        let mut names: Vec<_> = (counted.iter().filter(|_| is_overrun))
-            .flat_map(|&class| self.lossy_channels(id, class))
-            .collect();
+            .map_or(tail, |(number, _)| number);
+        let conflated: Vec<_> = view.cohort.classes.list().iter().map(Class::conflates).collect();
+        let counted = (0..conflated.len()).filter(|&class| !conflated[class]);
+        let mut names: Vec<_> = counted.flat_map(|class| self.lossy_channels(id, class)).collect();
         names.sort_unstable();
         names.dedup();
-        let Some(connection) = find_mut(&mut self.connections, id) else { return };
-        let Some(lag) = connection.lag.as_deref_mut() else { return };
-        for (class, exact) in exact.into_iter().enumerate() {
-            let place = &mut lag.places[class];
-            let is_conflated = !counted.contains(&class);
+        let Some((_, lag)) = self.lagging(id) else { return };
+        for ((place, exact), is_conflated) in lag.places.iter_mut().zip(exact).zip(conflated) {
             let from = if is_conflated { first_kept } else { exact.from };
             *place = Place { from, conflating: place.conflating || is_conflated, ..exact };
         }
-        if !is_overrun {
-            // The ticks to come leave out what is before that, too.
-            connection.joined_at = connection.joined_at.max(at);
-        } else if !names.is_empty() {
+        if !names.is_empty() {
             self.write_gap(id, names, (ahead + 1, seq), None, Cause::Slow);
         }
-        self.join_skipped(id);
     }
 
     /// Live events begin: books go on at their newest snapshots where something may be missing.
@@ -345,11 +336,10 @@ impl Shard {
     }
 }
 
-/// The stage that carries out `wanted` in a set, which is that of `view`, before entry `end`.
-pub(super) fn stage(view: &View<'_>, cohort: u32, wanted: Wanted, end: (u64, u64)) -> Stage {
-    let (at, seq) = end;
-    let mut places = places_at(view, at, seq);
-    let due = places.iter().map(|place| (place.taken, place.taken_bytes)).collect();
+/// The stage that carries out `wanted` in a set, which is that of `view`, before entry `at`.
+pub(super) fn stage(view: &View<'_>, cohort: u32, wanted: Wanted, (at, seq): (u64, u64)) -> Stage {
+    let mut places = view.places(at, seq);
+    let end = End::of(&places, at, seq);
     if let Some((from, seq_from)) = wanted.from {
         let open = view.count(from..at, |channel| wanted.recovery.concerns(channel));
         for (place, (class, (events, bytes))) in
@@ -366,5 +356,5 @@ pub(super) fn stage(view: &View<'_>, cohort: u32, wanted: Wanted, end: (u64, u64
         }
     }
     let recovery = Some(Box::new(wanted.recovery));
-    Stage { cohort, places, end: Some(End { at, seq, due }), recovery }
+    Stage { cohort, places, end: Some(end), recovery }
 }

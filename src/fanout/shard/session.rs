@@ -22,7 +22,7 @@ impl Shard {
     pub fn read_bytes_max(&self, id: ConnectionId) -> usize {
         let lag = self.connection(id).and_then(|connection| connection.lag.as_ref());
         let from = lag.and_then(|lag| lag.places.iter().map(|place| place.from).min());
-        let head = self.log.head();
+        let head = self.store.log.head();
         let ahead = head.saturating_sub(from.unwrap_or(head));
         if ahead > WALK_ENTRIES_MAX as u64 { READ_BYTES_LAGGING } else { READ_BYTES }
     }

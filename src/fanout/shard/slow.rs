@@ -91,7 +91,7 @@ impl Shard {
         let from = place.seq_from + 1;
         let names = self.lossy_channels(id, class);
         let Some((view, lag)) = self.lagging(id) else { return };
-        let to = lag.end.as_ref().map_or_else(|| view.log.seq_last(), |end| end.seq);
+        let to = lag.end.as_ref().map_or_else(|| view.store.log.seq_last(), |end| end.seq);
         let place = &mut lag.places[class];
         place.taken = events.wrapping_sub(survey.events);
         place.taken_bytes = bytes.wrapping_sub(survey.bytes);
@@ -116,7 +116,7 @@ impl Shard {
         let (mut missed, mut must_end) = (vec![0; lag.places.len()], false);
         view.each(lag, view.start(lag).unwrap_or(u64::MAX), |item| {
             let policy = view.cohort.classes.list()[item.class].terms.policy;
-            let is_book = view.slots.slot(item.entry.slot).is_book_at(item.number);
+            let is_book = view.store.slots.slot(item.entry.slot).is_book_at(item.number);
             missed[item.class] += u64::from(item.is_open);
             must_end |= item.is_open && (is_book || policy == Policy::Close);
             ControlFlow::Continue(())
@@ -142,13 +142,13 @@ impl Shard {
             Skipped::Unsent | Skipped::Anything => true,
         };
         let Some((view, lag)) = self.lagging(id) else { return };
-        if !view.slots.has_books() {
+        if !view.store.slots.has_books() {
             return;
         }
         let mut missed = vec![(0, 0); lag.places.len()];
         let mut books = vec![Vec::new(); lag.places.len()];
         view.each(lag, view.start(lag).unwrap_or(u64::MAX), |item| {
-            let slot = view.slots.slot(item.entry.slot);
+            let slot = view.store.slots.slot(item.entry.slot);
             let policy = view.cohort.classes.list()[item.class].terms.policy;
             if slot.is_book_at(item.number) && slot.supersedes(item.number) && concerns(policy) {
                 missed[item.class].0 += 1;
@@ -160,7 +160,7 @@ impl Shard {
         for (class, ((missed, bytes), mut books)) in missed.into_iter().zip(books).enumerate() {
             let Some((view, lag)) = self.lagging(id) else { return };
             let terms = view.cohort.classes.list()[class].terms;
-            let seq = view.log.seq_last();
+            let seq = view.store.log.seq_last();
             let place = &mut lag.places[class];
             if terms.policy == Policy::Latest {
                 place.conflating |= missed > 0;
@@ -194,7 +194,7 @@ impl Shard {
                 self.tell_unkept(id, &item);
                 continue;
             }
-            if view.slots.slot(item.entry.slot).is_book_at(item.number) {
+            if view.store.slots.slot(item.entry.slot).is_book_at(item.number) {
                 return self.close_slow(id);
             }
             view.move_to(lag, item.number + 1);
@@ -310,21 +310,32 @@ impl Shard {
             .collect()
     }
 
-    /// Names of the channels of a class that have had an event since the class's place; one more
-    /// than [`RECEIPT_CHANNELS_MAX`] stands for any number.
+    /// Names of the channels of a class that have had an event since the class's place; see
+    /// [`Self::channels_since`].
     pub(super) fn lossy_channels(&self, id: ConnectionId, class: usize) -> Vec<String> {
+        let lag = self.connection(id).and_then(|connection| connection.lag.as_ref());
+        let seq_from = lag.map_or(0, |lag| lag.places[class].seq_from);
+        self.channels_since(id, seq_from, |other| other == class)
+    }
+
+    /// Names of the channels of the present stage that have had an event after `since` of a class
+    /// that `is_meant`; one more than [`RECEIPT_CHANNELS_MAX`] stands for any number.
+    pub(super) fn channels_since(
+        &self,
+        id: ConnectionId,
+        since: u64,
+        is_meant: impl Fn(usize) -> bool,
+    ) -> Vec<String> {
         let Some(connection) = self.connection(id) else { return Vec::new() };
         let Some(lag) = &connection.lag else { return Vec::new() };
         let cohort = self.cohorts.cohort(connection.cohort);
-        let seq_from = lag.places[class].seq_from;
         (cohort.channels())
-            .filter(|channel| !lag.removed.contains(channel))
-            .filter(|&channel| lag.recovery.as_ref().is_none_or(|r| r.concerns(channel)))
+            .filter(|&channel| lag.concerns(channel))
             .map(|id| (id, self.channels.channel(id)))
             .filter(|(id, channel)| {
                 [false, true].iter().any(|&keyed| {
-                    cohort.classes.of(*id, keyed) == Some(class)
-                        && channel.seq_last[usize::from(keyed)] > seq_from
+                    channel.seq_last[usize::from(keyed)] > since
+                        && cohort.classes.of(*id, keyed).is_some_and(&is_meant)
                 })
             })
             .map(|(_, channel)| channel.name.to_string())
@@ -361,14 +372,14 @@ fn passed(view: &View<'_>, lag: &mut Lag, class: usize, now_ms: u32) -> Option<C
         return None;
     }
     let end = view.end(lag, class);
-    let tail = view.log.tail();
+    let tail = view.store.log.tail();
     let state = &view.cohort.classes.list()[class];
     let place = &lag.places[class];
     if place.conflating {
         return None;
     }
     if !state.conflates() && place.taken == view.due(lag, class).0 {
-        let seq = lag.end.as_ref().map_or_else(|| view.log.seq_last(), |end| end.seq);
+        let seq = lag.end.as_ref().map_or_else(|| view.store.log.seq_last(), |end| end.seq);
         (lag.places[class].from, lag.places[class].seq_from) = (end, seq);
         return None;
     }
@@ -377,7 +388,7 @@ fn passed(view: &View<'_>, lag: &mut Lag, class: usize, now_ms: u32) -> Option<C
         if state.conflates() || is_lossy(view, lag, class) {
             return Some(Cause::Slow);
         }
-        if !view.slots.has_books() {
+        if !view.store.slots.has_books() {
             lag.places[class].from = tail.min(end);
         }
     }
@@ -404,7 +415,7 @@ fn passed(view: &View<'_>, lag: &mut Lag, class: usize, now_ms: u32) -> Option<C
 fn is_lossy(view: &View<'_>, lag: &Lag, class: usize) -> bool {
     let due = view.due(lag, class).0.wrapping_sub(lag.places[class].taken);
     let mut open = 0;
-    if view.slots.has_books() {
+    if view.store.slots.has_books() {
         view.each(lag, lag.places[class].from, |item| {
             open += u64::from(item.class == class && !item.is_forgotten);
             ControlFlow::Continue(())
@@ -442,11 +453,11 @@ struct Survey {
 
 fn survey(view: &View<'_>, lag: &Lag, class: usize) -> Survey {
     let mut survey = Survey::default();
-    if !view.slots.has_books() {
+    if !view.store.slots.has_books() {
         return survey;
     }
     view.each(lag, lag.places[class].from, |item| {
-        let slot = view.slots.slot(item.entry.slot);
+        let slot = view.store.slots.slot(item.entry.slot);
         if item.class != class {
             return ControlFlow::Continue(());
         }

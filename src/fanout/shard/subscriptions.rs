@@ -18,7 +18,7 @@ use crate::protocol::terms::{Interval, Terms, Wish};
 
 use super::super::cohorts::{Cohort, CohortId, CohortKey, Subscription};
 use super::super::connection::{ConnectionId, find_mut};
-use super::super::lag::{End, Lag, Place, Stage, View};
+use super::super::lag::{End, Lag, Stage, View};
 use super::Shard;
 use super::recovery::{Wanted, stage};
 
@@ -133,7 +133,7 @@ impl Shard {
         self.make_ready(id);
         self.keep_up(id);
         while let Some((view, lag)) = self.lagging(id)
-            && lag.end.as_ref().is_some_and(|end| end.at < view.log.tail())
+            && lag.end.as_ref().is_some_and(|end| end.at < view.store.log.tail())
         {
             self.abandon_snapshot(id);
             self.skip_to_next(id);
@@ -185,7 +185,7 @@ impl Shard {
         key: CohortKey,
         wanted: Option<Wanted>,
     ) -> Vec<u64> {
-        let head = (&self.log).into();
+        let head = (&self.store.log).into();
         let cohort = self.cohorts.hold(key, &mut self.channels, head);
         let Some((view, lag)) = self.lagging(id) else {
             self.cohorts.release(cohort);
@@ -205,8 +205,8 @@ impl Shard {
         let before = std::mem::replace(&mut connection.cohort, cohort);
         let behind = connection.lag.as_ref().is_some_and(|lag| lag.behind);
         let cohort = self.cohorts.cohort(cohort);
-        let view = View { log: &self.log, retained: &self.retained, slots: &self.slots, cohort };
-        let head = self.log.head();
+        let view = View { store: &self.store, cohort };
+        let head = self.store.log.head();
         let pending = connection.lag.as_mut().map(|lag| std::mem::take(&mut lag.pending));
         let pending = pending.unwrap_or_default();
         let lag = Lag { behind, pending, ..view.lag(head, head, head) };
@@ -219,7 +219,7 @@ impl Shard {
     /// or else from the head, after a recovery if one is wanted; returns what it loses of each
     /// class of the present set.
     fn schedule(&mut self, id: ConnectionId, cohort: CohortId, wanted: Option<Wanted>) -> Vec<u64> {
-        let (head, seq_last) = (self.log.head(), self.log.seq_last());
+        let (head, seq_last) = (self.store.log.head(), self.store.log.seq_last());
         let Some(connection) = find_mut(&mut self.connections, id) else { return Vec::new() };
         if wanted.is_some() {
             self.cohorts.cohort_mut(cohort).add_holder();
@@ -227,7 +227,6 @@ impl Shard {
         let present = self.cohorts.cohort(connection.cohort);
         let coming = self.cohorts.cohort(cohort);
         let Some(lag) = connection.lag.as_deref_mut() else { return Vec::new() };
-        let (log, retained, slots) = (&self.log, &self.retained, &self.slots);
         let end = lag.end.get_or_insert_with(|| End {
             at: head,
             seq: seq_last,
@@ -236,7 +235,7 @@ impl Shard {
         let (at, seq) = (end.at, end.seq);
         // The live stage that was to come; recoveries before it stay.
         let before = lag.stages.pop_back();
-        let view = View { log, retained, slots, cohort: coming };
+        let view = View { store: &self.store, cohort: coming };
         let mut former = Vec::new();
         for stage in &mut lag.stages {
             former.extend(adopt(stage, &view, cohort, |id| self.cohorts.cohort(id)));
@@ -244,9 +243,9 @@ impl Shard {
         if let Some(wanted) = wanted {
             lag.stages.push_back(stage(&view, cohort, wanted, (at, seq)));
         }
-        let places = places_at(&view, at, seq);
+        let places = view.places(at, seq);
         lag.stages.push_back(Stage { cohort, places, end: None, recovery: None });
-        let view = View { log, retained, slots, cohort: present };
+        let view = View { store: &self.store, cohort: present };
         let unwanted = present.channels().filter(|&channel| !coming.classes.wants(channel));
         let lost = view.remove(lag, unwanted.collect());
         for former in former {
@@ -269,12 +268,12 @@ impl Shard {
 
     /// The client's set holds for every event after this `seq`.
     pub(super) fn boundary(&self, id: ConnectionId) -> u64 {
-        self.end(id).map_or_else(|| self.log.seq_last(), |end| end.seq)
+        self.end(id).map_or_else(|| self.store.log.seq_last(), |end| end.seq)
     }
 
     /// Number of the first log entry that the client's set holds for.
     pub(super) fn boundary_entry(&self, id: ConnectionId) -> u64 {
-        self.end(id).map_or_else(|| self.log.head(), |end| end.at)
+        self.end(id).map_or_else(|| self.store.log.head(), |end| end.at)
     }
 
     fn end(&self, id: ConnectionId) -> Option<&End> {
@@ -295,15 +294,6 @@ impl Shard {
     }
 }
 
-/// Places of a connection that enters a cohort at entry `at`, which is in the log.
-pub(super) fn places_at(view: &View<'_>, at: u64, seq: u64) -> Vec<Place> {
-    let mut lag = view.lag(at, at, at);
-    for place in &mut lag.places {
-        (place.from, place.seq_from) = (at, seq);
-    }
-    lag.places
-}
-
 /// A snapshot that has not begun is sent on the terms of the newest set, so that a client holds no
 /// more sets than it has replays to come; returns the set that it was to be sent on.
 fn adopt<'a>(
@@ -316,8 +306,8 @@ fn adopt<'a>(
     let end = stage.end.as_mut().filter(|_| stage.cohort != cohort)?;
     // It stays one of the channels that it was asked for.
     recovery.only.get_or_insert_with(|| of(stage.cohort).channels().collect());
-    stage.places = places_at(view, end.at, end.seq);
-    end.due = stage.places.iter().map(|place| (place.taken, place.taken_bytes)).collect();
+    stage.places = view.places(end.at, end.seq);
+    *end = End::of(&stage.places, end.at, end.seq);
     Some(std::mem::replace(&mut stage.cohort, cohort))
 }
 

@@ -42,7 +42,7 @@ impl Shard {
         let is_sampling = Interval::ALL.iter().any(|&interval| self.cohorts.is_waiting(interval));
         let is_done = self.pass.is_over() && !self.is_pass_due() && !is_sampling;
         if is_done && counters.blocked.value() == 0 {
-            counters.settled_seq.set(self.log.seq_last());
+            counters.settled_seq.set(self.store.log.seq_last());
         }
     }
 
@@ -86,7 +86,7 @@ impl Shard {
                     && self.cohorts.gather(connection.cohort).is_none();
                 if quiet && idle {
                     let cohort = self.cohorts.cohort(connection.cohort);
-                    let seq = cohort.seq_settled(self.log.seq_last());
+                    let seq = cohort.seq_settled(self.store.log.seq_last());
                     self.say(id, |out| reply::heartbeat(out, seq));
                 }
             }

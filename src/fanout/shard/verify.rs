@@ -40,8 +40,8 @@ impl Shard {
     /// a burst, so that whoever is quiet can have it.
     fn charge_for(&mut self, id: ConnectionId, name: &str, now: Now) -> Option<Refusal> {
         let channel = self.channels.id(name)?;
-        let slots = self.slots.of_channel(channel).iter();
-        let entries: usize = slots.map(|&slot| self.slots.slot(slot).entries()).sum();
+        let slots = self.store.slots.of_channel(channel).iter();
+        let entries: usize = slots.map(|&slot| self.store.slots.slot(slot).entries()).sum();
         let messages = (entries / VERIFY_ENTRIES) as u64;
         self.charge(id, messages.min(u64::from(self.settings.command_burst / 2)), now)
     }
@@ -58,8 +58,7 @@ impl Shard {
             let message = format!("there has been no event on channel '{name}' yet");
             (ErrorCode::ChannelUnknown, message)
         })?;
-        let store = (&self.log, &self.retained, &self.slots);
-        state::state(channel, &self.channels, store).ok_or_else(|| {
+        state::state(channel, &self.channels, &self.store).ok_or_else(|| {
             let message = format!(
                 "the server does not keep all of '{name}' any more (see retained_bytes); it will \
                  after the next snapshot"

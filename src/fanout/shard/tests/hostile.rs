@@ -4,6 +4,7 @@ use super::super::*;
 use super::{drain, pass, shard};
 use crate::access::Member;
 use crate::fanout::Now;
+use crate::fanout::retained::Retained;
 use crate::fanout::sequencer::Sequencer;
 use crate::limits::{
     BATCH_EVENTS_MAX, OWED_BYTES_MAX, READ_BYTES, READ_BYTES_LAGGING, TURN_BYTES_MAX,
@@ -97,7 +98,7 @@ fn a_client_that_asks_on_leaves_nothing_behind_in_its_cohort() {
 #[test]
 fn receipts_for_many_lost_values_are_not_collected_in_memory() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10_000));
-    shard.retained = Retained::new(0);
+    shard.store.retained = Retained::new(0);
     let id = shard.handle_open(Member::anyone(), Now::default());
     subscribe(&mut shard, id, "a");
     drain(&mut shard);

@@ -120,7 +120,7 @@ fn a_snapshot_survives_the_log() {
     for _ in 0..200 {
         play.publish("trade", None, Kind::Update, &long);
     }
-    assert!(play.shard.log.tail() > 7, "the log has wrapped");
+    assert!(play.shard.store.log.tail() > 7, "the log has wrapped");
     let messages = play.ask("subscribe", json!({ "channels": ["quote", "book"] }));
     let events = ["reply 207", "snapshot_begin 207", "3", "2", "5", "6", "snapshot_end 207"];
     assert_eq!(short(&messages), events);
