@@ -22,6 +22,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use support::{Client, Folder, Server, connect, eventually};
 
+#[expect(dead_code, reason = "the others say more of a run")]
 mod report;
 #[path = "../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]

@@ -30,6 +30,7 @@ use report::{commit, cpu, progress, read};
 #[path = "journal/plot.rs"]
 mod plot;
 mod report;
+mod svg;
 
 /// Events in a batch, which is what one read of a busy source brings.
 const EVENTS: usize = 100;
@@ -295,15 +296,12 @@ fn table(summary: &Value) -> String {
 }
 
 fn write_page(folder: &Path, summary: &Value) {
-    let field = |name: &str| summary[name].as_str().unwrap();
     let page = format!(
         "# The cost of a journal\n\n\
          **Question**: what does a journal cost for each batch on the ingest thread, with and \
          without syncs, and how long does a restart read it?\n\n\
          ```text\n{table}```\n\n![times of a feed's batches](batches.svg)\n\n\
-         - Command: `{command}`\n- Commit: {commit} ({profile})\n\
-         - File system: {file_system}\n- Kernel: {kernel}\n- CPU: {cpu}\n\
-         - Figures: [summary.json](summary.json)\n\n\
+         {taken}- Figures: [summary.json](summary.json)\n\n\
          A batch's time is wall time from its first event at the sequencer until its record is \
          written. The three ways take turns, round by round, and each is first, second and \
          last equally often. The disk is synced by a thread of its own, each second or never; \
@@ -314,12 +312,7 @@ fn write_page(folder: &Path, summary: &Value) {
          **What it does not show**: rings, shards and sockets, which are the same with and \
          without; batches of other sizes; other disks.\n",
         table = table(summary),
-        command = field("command"),
-        commit = field("commit"),
-        profile = field("profile"),
-        file_system = field("file_system"),
-        kernel = field("kernel"),
-        cpu = field("cpu"),
+        taken = report::taken(summary),
     );
     fs::write(folder.join("README.md"), page).unwrap();
 }

@@ -24,6 +24,24 @@ pub(crate) fn write_summary(folder: &Path, summary: &Value) {
     fs::write(folder.join("summary.json"), text + "\n").unwrap();
 }
 
+/// How and where a run was taken, for its page.
+pub(crate) fn taken(summary: &Value) -> String {
+    let field = |name: &str| summary[name].as_str().unwrap();
+    let said = |name: &str| summary[name].as_str();
+    let server = said("server_command").map(|server| format!(" (server: `{server}`)"));
+    let file_system = said("file_system").map(|name| format!("- File system: {name}\n"));
+    format!(
+        "- Command: `{}`{}\n- Commit: {} ({})\n{}- Kernel: {}\n- CPU: {}\n",
+        field("command"),
+        server.unwrap_or_default(),
+        field("commit"),
+        field("profile"),
+        file_system.unwrap_or_default(),
+        field("kernel"),
+        field("cpu"),
+    )
+}
+
 pub(crate) fn progress(what: &str, count: usize) -> ProgressBar {
     let template = "{msg:>10} {bar:40} {human_pos}/{human_len} {per_sec} {eta}";
     let style = ProgressStyle::with_template(template).expect("a constant");

@@ -47,6 +47,7 @@ mod resumers;
 #[path = "../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
+mod svg;
 
 /// Until all must have everything.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -341,15 +342,13 @@ fn table(summary: &Value) -> String {
 }
 
 fn write_page(folder: &Path, summary: &Value) {
-    let field = |name: &str| summary[name].as_str().unwrap();
     let page = format!(
         "# A storm of resumes\n\n\
          **Question**: {clients} clients come at once, and each resumes {events} events back, \
          with policy `all`. Does that delay the {established} that stay, how long does it \
          take, and how much memory?\n\n\
          ```text\n{table}```\n\n![the first storm](storm.svg)\n\n\
-         - Command: `{command}` (server: `{server}`)\n- Commit: {commit} ({profile})\n\
-         - Kernel: {kernel}\n- CPU: {cpu}\n- Figures: [summary.json](summary.json)\n\n\
+         {taken}- Figures: [summary.json](summary.json)\n\n\
          All connect, upgrade, subscribe and read at the same time, without jitter and without \
          a limit of those who may. Each must get every event of the history once and in order, \
          the replay's end after the last of them, and the events of a channel of the feed that \
@@ -382,12 +381,7 @@ fn write_page(folder: &Path, summary: &Value) {
         events = summary["events"],
         established = summary["established"],
         table = table(summary),
-        command = field("command"),
-        server = field("server_command"),
-        commit = field("commit"),
-        profile = field("profile"),
-        kernel = field("kernel"),
-        cpu = field("cpu"),
+        taken = report::taken(summary),
         frame = FRAME_BYTES,
         client_bytes = summary["own_bytes_for_each_client"],
         client_bound = summary["own_bytes_for_each_client_bound"],

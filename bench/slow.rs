@@ -26,6 +26,8 @@ use scenario::{Count, Memory, Stage};
 #[path = "../tests/end_to_end/day.rs"]
 #[expect(dead_code, reason = "the test of the whole capture uses the rest")]
 mod day;
+#[path = "../tests/frames/mod.rs"]
+mod frames;
 #[path = "slow/isolation.rs"]
 mod isolation;
 #[path = "slow/plot.rs"]
@@ -37,6 +39,8 @@ mod scenario;
 #[path = "../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
+#[expect(dead_code, reason = "others plot times")]
+mod svg;
 
 const FULL: Count = Count { healthy: 600, stalled: 300, slow: 100 };
 const SMOKE: Count = Count { healthy: 30, stalled: 15, slow: 5 };
@@ -214,20 +218,6 @@ fn write_results(folder: &Path, summary: &Value, samples: &[Sample]) {
     fs::write(folder.join("README.md"), page(summary)).unwrap();
 }
 
-/// How and where a run was taken, for its page.
-fn taken(summary: &Value) -> String {
-    let field = |name: &str| summary[name].as_str().unwrap();
-    format!(
-        "- Command: `{}` (server: `{}`)\n- Commit: {} ({})\n- Kernel: {}\n- CPU: {}\n",
-        field("command"),
-        field("server_command"),
-        field("commit"),
-        field("profile"),
-        field("kernel"),
-        field("cpu"),
-    )
-}
-
 fn page(summary: &Value) -> String {
     let clients = &summary["clients"];
     format!(
@@ -250,7 +240,7 @@ fn page(summary: &Value) -> String {
         clients["slow"],
         clients["healthy"],
         table(summary),
-        taken(summary),
+        report::taken(summary),
         summary["events"],
         summary["channels"],
         summary["seconds"],

@@ -40,6 +40,7 @@ mod report;
 #[path = "../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
+mod svg;
 
 const ESTABLISHED: usize = 500;
 
@@ -260,7 +261,6 @@ fn table(summary: &Value) -> String {
 }
 
 fn write_page(folder: &Path, summary: &Value) {
-    let field = |name: &str| summary[name].as_str().unwrap();
     let scheme = if summary["tls"] == true { "wss" } else { "ws" };
     let page = format!(
         "# Reconnect storm, {scheme}\n\n\
@@ -268,8 +268,7 @@ fn write_page(folder: &Path, summary: &Value) {
          after a random time of up to {jitter} s. Does that delay the {established} that stay, and \
          how long is it until all receive again?\n\n\
          ```text\n{table}```\n\n![the first storm](storm.svg)\n\n\
-         - Command: `{command}` (server: `{server}`)\n- Commit: {commit} ({profile})\n\
-         - Kernel: {kernel}\n- CPU: {cpu}\n- Figures: [summary.json](summary.json)\n\n\
+         {taken}- Figures: [summary.json](summary.json)\n\n\
          How late is measured from when the event should have been sent (100 a second, open loop) \
          to when the kernel had it for the client (`SO_TIMESTAMPNS`), so a late producer makes it \
          longer, and the delay of the reading thread is not in it. Each storm is followed by a \
@@ -284,12 +283,7 @@ fn write_page(folder: &Path, summary: &Value) {
         jitter = summary["jitter_seconds"],
         established = summary["established"],
         table = table(summary),
-        command = field("command"),
-        server = field("server_command"),
-        commit = field("commit"),
-        profile = field("profile"),
-        kernel = field("kernel"),
-        cpu = field("cpu"),
+        taken = report::taken(summary),
     );
     fs::write(folder.join("README.md"), page).unwrap();
 }

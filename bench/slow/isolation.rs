@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{percentiles, profile, server_command, taken};
+use super::{percentiles, profile, server_command};
 use crate::report::{self, commit, cpu, progress, read};
 use crate::scenario::{self, Count, Stage};
 
@@ -168,7 +168,7 @@ fn write_page(folder: &Path, summary: &Value) {
         clients["slow"],
         clients["healthy"],
         table(summary),
-        taken(summary),
+        report::taken(summary),
         summary["pace"],
     );
     fs::write(folder.join("README.md"), page).unwrap();

@@ -4,13 +4,10 @@
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 70.0;
+use crate::svg::{self, COLOURS, HEIGHT, LEFT, TOP, WIDTH};
+
 const BOTTOM: f64 = 40.0;
-const TOP: f64 = 20.0;
 const RIGHT: f64 = 20.0;
-const COLOURS: [&str; 3] = ["#1f6feb", "#d29922", "#2da44e"];
 const MIB: f64 = 1_048_576.0;
 
 /// One line.
@@ -32,28 +29,15 @@ pub(crate) fn memory(lines: &[Line]) -> String {
     let top = step * (bytes.unwrap_or(1) as f64 / MIB / step).ceil();
     let x = |at: f64| LEFT + at / seconds * (WIDTH - LEFT - RIGHT);
     let y = |at: f64| HEIGHT - BOTTOM - at / top * (HEIGHT - BOTTOM - TOP);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
-    );
+    let mut svg = svg::open();
     let mut mark = 0.0;
     while mark <= top {
-        let at = y(mark);
-        let (label, end) = (LEFT - 6.0, WIDTH - RIGHT);
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{LEFT} {at:.1}H{end}\" stroke=\"#ddd\"/>\
-             <text x=\"{label}\" y=\"{:.1}\" text-anchor=\"end\">{mark:.0} MiB</text>",
-            at + 4.0
-        );
+        svg::level(&mut svg, y(mark), RIGHT, &format!("{mark:.0} MiB"));
         mark += step;
     }
     for tenth in 0..=6 {
         let at = seconds * f64::from(tenth) / 6.0;
-        let (across, down) = (x(at), HEIGHT - BOTTOM + 18.0);
-        let label = format!("<text x=\"{across:.1}\" y=\"{down}\" text-anchor=\"middle\">");
-        let _ = writeln!(svg, "{label}{at:.0} s</text>");
+        svg::mark(&mut svg, x(at), BOTTOM, &format!("{at:.0} s"));
     }
     for (number, (line, colour)) in lines.iter().zip(COLOURS).enumerate() {
         let place =
