@@ -80,12 +80,11 @@ impl Demo {
             .map_err(|wrong| format!("--speed: {}; allowed: {}", wrong.what, wrong.allowed));
         let own = Source {
             address: SourceAddress::Replay(Replay {
-                input: ReplayInput::Embedded(CAPTURE),
                 speed: speed.map_err(Failure::Usage)?,
                 looping: true,
                 sort: true,
                 time: Some(Pointer::parse(CAPTURE_TIME).expect("a constant")),
-                clients_min: 0,
+                ..Replay::new(ReplayInput::Embedded(CAPTURE))
             }),
             map: rules(),
         };

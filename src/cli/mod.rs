@@ -11,6 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod control;
 pub mod credentials;
 pub mod demo;
+pub mod ends;
 pub mod failure;
 pub mod figures;
 pub mod flags;

@@ -4,24 +4,20 @@
 //! event that came is in the file, and what did not come is said and counted.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use indicatif::ProgressBar;
 
 use super::credentials::{TokenFlags, TrustFlags};
+use super::ends::{EndFlags, LOOK_PERIOD};
 use super::failure::{Failure, failure};
 use super::figures::{bytes, grouped, short};
 use super::progress::spinner;
-use super::subscribe::seconds_ns;
 use crate::client::item::Control;
 use crate::client::{Event, Gap, Item, Link, Notice, Policy, Subscriber, Subscription, Terms};
 use crate::protocol::event;
 use crate::shell::clock;
 use crate::shell::signals::Stop;
 use crate::sources::recording::{Recording, RecordingError};
-
-/// How long one read or wait takes before signals and the clock are looked at.
-const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Records a live feed, every event of it, into a file for `fanfare replay`.
 #[derive(Debug, clap::Args)]
@@ -37,12 +33,8 @@ pub struct Record {
     /// Replace the file if there is one
     #[arg(long)]
     force: bool,
-    /// End after this many events [default: never]
-    #[arg(long, value_name = "EVENTS")]
-    count: Option<u64>,
-    /// End after this many seconds [default: never]
-    #[arg(long)]
-    seconds: Option<f64>,
+    #[command(flatten)]
+    ends: EndFlags,
     /// Begin with the next event [default: with what still counts: the newest of each key, and
     /// order books]
     #[arg(long)]
@@ -62,7 +54,7 @@ impl Record {
         let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
         let mut subscriber = self.subscription().start().map_err(failure)?;
         let recording = Recording::create(&self.out, self.force).map_err(unwritable)?;
-        let mut recorder = Recorder::new(recording, self.count.unwrap_or(u64::MAX));
+        let mut recorder = Recorder::new(recording, self.ends.count_max());
         let result = self.follow(&mut subscriber, &mut recorder, &stop);
         subscriber.close();
         let summary = recorder.finish(&self.out, result.is_ok())?;
@@ -89,14 +81,13 @@ impl Record {
         stop: &Stop,
     ) -> Result<(), Failure> {
         let start_ns = clock::now().monotonic_ns;
-        let end_ns = self.seconds.map(|seconds| start_ns.saturating_add(seconds_ns(seconds)));
+        let end_ns = self.ends.end_ns(start_ns);
         loop {
             let read = subscriber.read(LOOK_PERIOD, |item| recorder.take(item));
             let now_ns = clock::now().monotonic_ns;
             recorder.handle_time(now_ns, start_ns)?;
             read.map_err(failure)?;
-            let is_over = end_ns.is_some_and(|end_ns| now_ns >= end_ns);
-            if recorder.is_done() || stop.asked() > 0 || is_over {
+            if recorder.is_done() || stop.asked() > 0 || now_ns >= end_ns {
                 return Ok(());
             }
         }

@@ -87,8 +87,8 @@ impl Replay {
             (Some(paths), Some(speed), Some(rules)) if problems.is_empty() => {
                 let input = ReplayInput::Files(paths);
                 let (looping, sort, time) = (self.looping, self.sort, time.flatten());
-                let clients_min = 0;
-                let replay = config::Replay { input, speed, looping, sort, time, clients_min };
+                let all = config::Replay::new(input);
+                let replay = config::Replay { speed, looping, sort, time, ..all };
                 Ok((replay, rules))
             }
             _ => Err(Failure::Usage(problems.join("\n"))),

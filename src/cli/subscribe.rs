@@ -5,9 +5,9 @@
 //! its order and once, and what may be missing is said.
 
 use std::io::{Write, stdout};
-use std::time::Duration;
 
 use super::credentials::{TokenFlags, TrustFlags};
+use super::ends::{EndFlags, LOOK_PERIOD};
 use super::failure::{Failure, Flow, failure, written};
 use super::wish::WishFlags;
 use crate::client::{Place, Subscription};
@@ -19,8 +19,6 @@ mod printer;
 
 use printer::Printer;
 
-/// How long one read or wait takes before signals and the clock are looked at.
-const LOOK_PERIOD: Duration = Duration::from_millis(100);
 #[cfg(test)]
 const MS_NS: u64 = 1_000_000;
 
@@ -41,12 +39,8 @@ pub struct Subscribe {
     /// Print rate, bytes, gaps and latency once a second, and a summary at the end
     #[arg(long, group = "output")]
     stats: bool,
-    /// End after this many events [default: never]
-    #[arg(long, value_name = "EVENTS")]
-    count: Option<u64>,
-    /// End after this many seconds [default: never]
-    #[arg(long)]
-    seconds: Option<f64>,
+    #[command(flatten)]
+    ends: EndFlags,
     /// Begin with the next event, also where what was missed cannot be had any more [default: with
     /// what still counts: the newest of each key, and order books]
     #[arg(long)]
@@ -86,8 +80,8 @@ impl Subscribe {
 
     fn run_until(&self, stop: &dyn Fn() -> bool, out: &mut impl Write) -> Result<(), Failure> {
         let start_ns = clock::now().monotonic_ns;
-        let end_ns = self.seconds.map(|seconds| start_ns.saturating_add(seconds_ns(seconds)));
-        let mut printer = Printer::new(self.output(), self.count.unwrap_or(u64::MAX), start_ns);
+        let end_ns = self.ends.end_ns(start_ns);
+        let mut printer = Printer::new(self.output(), self.ends.count_max(), start_ns);
         let mut subscriber = self.subscription()?.start().map_err(failure)?;
         let mut is_over = true;
         let result = loop {
@@ -102,7 +96,7 @@ impl Subscribe {
             if printer.report(subscriber.channel_count(), now_ns, out)? == Flow::Stop {
                 break Ok(());
             }
-            if printer.is_done() || stop() || end_ns.is_some_and(|end_ns| now_ns >= end_ns) {
+            if printer.is_done() || stop() || now_ns >= end_ns {
                 is_over = false;
                 break Ok(());
             }
@@ -146,11 +140,6 @@ impl Subscribe {
         }
         Ok(subscription)
     }
-}
-
-/// Seconds as they are typed, in nanoseconds.
-pub(super) fn seconds_ns(seconds: f64) -> u64 {
-    Duration::try_from_secs_f64(seconds.max(0.0)).map_or(u64::MAX, clock::nanoseconds)
 }
 
 #[cfg(test)]

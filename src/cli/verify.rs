@@ -4,13 +4,12 @@
 //! same event.
 
 use std::io::{Write, stdout};
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::credentials::{TokenFlags, TrustFlags};
+use super::ends::{LOOK_PERIOD, seconds_ns};
 use super::failure::{Failure, failure, written};
-use super::subscribe::seconds_ns;
 use crate::client::state::{Digest, State};
 use crate::client::{Item, Notice, Policy, Subscriber, Subscription, Terms};
 use crate::limits::VERIFY_MS;
@@ -18,9 +17,6 @@ use crate::protocol::channel::check_name;
 use crate::protocol::json::write_string;
 use crate::shell::clock;
 use crate::shell::signals::Stop;
-
-/// How long one read or wait takes before signals and the clock are looked at.
-const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Subscribes to channels and compares what came of them with what the server has.
 #[derive(Debug, clap::Args)]

@@ -212,6 +212,21 @@ pub struct Replay {
     pub clients_min: u64,
 }
 
+impl Replay {
+    /// Once, at the recorded pace, from the start of the server, by the lines' own `ts`.
+    #[must_use]
+    pub const fn new(input: ReplayInput) -> Self {
+        Self {
+            input,
+            speed: Speed::Times(1.0),
+            looping: false,
+            sort: false,
+            time: None,
+            clients_min: 0,
+        }
+    }
+}
+
 impl fmt::Display for Replay {
     /// The files; for people, so without the query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

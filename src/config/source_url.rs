@@ -77,14 +77,7 @@ fn unix(url: &str, rest: &str) -> Result<SourceAddress, Wrong> {
 
 fn replay(rest: &str) -> Result<Replay, Wrong> {
     let (files, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let mut replay = Replay {
-        input: ReplayInput::Files(self::files(files.split(','))?),
-        speed: Speed::Times(1.0),
-        looping: false,
-        sort: false,
-        time: None,
-        clients_min: 0,
-    };
+    let mut replay = Replay::new(ReplayInput::Files(self::files(files.split(','))?));
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
         match name {

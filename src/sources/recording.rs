@@ -200,14 +200,8 @@ mod tests {
 
     /// Every line of a capture with its time, and whether it ended in order.
     fn read(path: &Path) -> (Vec<(u64, String)>, bool) {
-        let replay = Replay {
-            input: ReplayInput::Files(vec![path.to_owned()]),
-            speed: Speed::Max,
-            looping: false,
-            sort: false,
-            time: None,
-            clients_min: 0,
-        };
+        let input = ReplayInput::Files(vec![path.to_owned()]);
+        let replay = Replay { speed: Speed::Max, ..Replay::new(input) };
         let (mut capture, mut lines) = (Capture::open(&replay).unwrap(), Vec::new());
         loop {
             match capture.next_record() {

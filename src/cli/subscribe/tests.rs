@@ -87,8 +87,7 @@ fn subscribe(url: &str) -> Subscribe {
         json: false,
         table: false,
         stats: false,
-        count: None,
-        seconds: None,
+        ends: EndFlags::default(),
         no_snapshot: false,
         resume: None,
         no_reconnect: true,
@@ -96,6 +95,10 @@ fn subscribe(url: &str) -> Subscribe {
         token: TokenFlags::default(),
         trust: TrustFlags::default(),
     }
+}
+
+fn after(count: u64) -> EndFlags {
+    EndFlags { count: Some(count), seconds: None }
 }
 
 fn run(command: &Subscribe) -> (Result<(), Failure>, String) {
@@ -110,7 +113,7 @@ fn every_frame_is_printed_as_it_came_and_the_close_is_proper() {
     write_frame(&mut scene, Opcode::Ping, b"x");
     scene.extend(frames(&[SECOND, SECOND]));
     let (url, server) = server(scene);
-    let command = Subscribe { count: Some(2), ..subscribe(&url) };
+    let command = Subscribe { ends: after(2), ..subscribe(&url) };
     let (result, out) = run(&command);
     result.unwrap();
     assert_eq!(out, format!("{WELCOME}\n{REPLY}\n{FIRST}\n{SECOND}\n"), "no more than --count");
@@ -122,7 +125,7 @@ fn every_frame_is_printed_as_it_came_and_the_close_is_proper() {
 #[test]
 fn the_table_holds_events_only() {
     let (url, _server) = server(frames(&[REPLY, FIRST, SECOND]));
-    let (result, out) = run(&Subscribe { table: true, count: Some(2), ..subscribe(&url) });
+    let (result, out) = run(&Subscribe { table: true, ends: after(2), ..subscribe(&url) });
     result.unwrap();
     let rows: Vec<_> = out.lines().collect();
     assert_eq!(rows.len(), 2);

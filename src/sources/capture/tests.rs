@@ -34,9 +34,7 @@ impl Drop for Folder {
 }
 
 fn replay(files: Vec<PathBuf>) -> Replay {
-    let input = ReplayInput::Files(files);
-    let speed = Speed::Max;
-    Replay { input, speed, looping: false, sort: false, time: None, clients_min: 0 }
+    Replay { speed: Speed::Max, ..Replay::new(ReplayInput::Files(files)) }
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -103,7 +103,7 @@ fn a_connection_that_breaks_is_made_again_and_the_summary_says_so() {
     let third = r#"{"channel":"a","type":"update","seq":9,"prev":8,"data":1}"#;
     let (url, played) =
         scenes(vec![Cut(frames(&[&reply(1), FIRST])), Frames(frames(&[&reply(2), SECOND]))]);
-    let (result, out) = run(&Subscribe { stats: true, count: Some(2), ..again(&url) });
+    let (result, out) = run(&Subscribe { stats: true, ends: after(2), ..again(&url) });
     result.unwrap();
     assert!(out.contains("2 events in") && out.contains("gaps 0"), "{out}");
     assert!(out.contains("reconnects 1  resumed 1  latency"), "nothing was torn: {out}");
@@ -112,7 +112,7 @@ fn a_connection_that_breaks_is_made_again_and_the_summary_says_so() {
 
     let (url, _played) =
         scenes(vec![Cut(frames(&[&reply(1), FIRST])), Frames(frames(&[&reply(8), third]))]);
-    let (result, out) = run(&Subscribe { stats: true, count: Some(2), ..again(&url) });
+    let (result, out) = run(&Subscribe { stats: true, ends: after(2), ..again(&url) });
     result.unwrap();
     assert!(out.contains("gaps 0") && out.contains("reconnects 1  torn 1"), "{out}");
 }
@@ -132,7 +132,7 @@ fn what_was_missed_is_asked_for_and_nothing_is_printed_twice() {
             &event(7),
         ])),
     ]);
-    let (result, out) = run(&Subscribe { count: Some(7), ..again(&url) });
+    let (result, out) = run(&Subscribe { ends: after(7), ..again(&url) });
     result.unwrap();
     assert_eq!(events(&out), (1..=7).map(event).collect::<Vec<_>>());
     let seen = played.join().unwrap();
@@ -155,13 +155,13 @@ fn a_hole_ends_the_connection_and_the_next_one_brings_what_was_missing() {
             &end("replay_end", 5),
         ])),
     ]);
-    let (result, out) = run(&Subscribe { count: Some(5), ..again(&url) });
+    let (result, out) = run(&Subscribe { ends: after(5), ..again(&url) });
     result.unwrap();
     assert_eq!(events(&out), (1..=5).map(event).collect::<Vec<_>>());
     assert!(played.join().unwrap()[1].1[0].contains(r#""resume":{"epoch":"01A","seq":1}"#));
     let (url, _played) =
         scenes(vec![Frames(frames(&[&reply(0), &end("snapshot_end", 0), &event(1), &event(4)]))]);
-    let (result, out) = run(&Subscribe { count: Some(2), stats: true, ..subscribe(&url) });
+    let (result, out) = run(&Subscribe { ends: after(2), stats: true, ..subscribe(&url) });
     result.unwrap();
     assert!(out.contains("gaps 1"), "a single connection reads on: {out}");
 }
@@ -170,7 +170,7 @@ fn a_hole_ends_the_connection_and_the_next_one_brings_what_was_missing() {
 fn a_place_and_no_snapshot_are_asked_for_as_they_were_typed() {
     let (url, played) = scenes(vec![Frames(frames(&[&reply(2), &event(3)]))]);
     let resume = "01A:2".parse().ok();
-    let command = Subscribe { no_snapshot: true, resume, count: Some(1), ..again(&url) };
+    let command = Subscribe { no_snapshot: true, resume, ends: after(1), ..again(&url) };
     run(&command).0.unwrap();
     assert_eq!(
         played.join().unwrap()[0].1[0],
@@ -183,7 +183,7 @@ fn a_place_and_no_snapshot_are_asked_for_as_they_were_typed() {
 fn close_codes_decide_whether_there_is_another_connection() {
     for code in [1000, 1001, 1011, 1012, 1013, 3000, 4100, 4101, 4102] {
         let (url, played) = scenes(vec![Frames(closed(code)), Frames(frames(&[REPLY, FIRST]))]);
-        run(&Subscribe { count: Some(1), ..again(&url) }).0.unwrap();
+        run(&Subscribe { ends: after(1), ..again(&url) }).0.unwrap();
         assert_eq!(played.join().unwrap().len(), 2, "{code}");
     }
     for code in [1002, 1003, 1007, 1008, 1009, 4000, 4001, 4002, 4003, 4099] {
@@ -201,7 +201,7 @@ fn a_server_without_room_is_asked_again_no_sooner_than_it_said_and_a_no_is_final
         Frames(frames(&[REPLY, FIRST])),
     ]);
     let start_ns = clock::now().monotonic_ns;
-    run(&Subscribe { count: Some(1), ..again(&url) }).0.unwrap();
+    run(&Subscribe { ends: after(1), ..again(&url) }).0.unwrap();
     assert!(elapsed_ms(start_ns) >= 1_000);
     assert_eq!(played.join().unwrap().len(), 2);
     for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found", "426 Upgrade Required"] {
@@ -222,7 +222,7 @@ fn a_draining_server_is_read_until_this_clients_turn_comes() {
     );
     let (url, drained) = scenes(vec![Frames(frames(&[REPLY, &drain, FIRST]))]);
     let start_ns = clock::now().monotonic_ns;
-    let (result, out) = run(&Subscribe { count: Some(2), ..again(&url) });
+    let (result, out) = run(&Subscribe { ends: after(2), ..again(&url) });
     result.unwrap();
     assert!(elapsed_ms(start_ns) >= 300);
     assert!(out.contains(FIRST) && out.contains(SECOND), "{out}");
@@ -237,7 +237,7 @@ fn a_server_that_closes_before_the_turn_is_not_asked_before_it() {
     write_close(&mut scene, 1012, "draining");
     let (url, _played) = scenes(vec![Frames(scene), Frames(frames(&[REPLY, FIRST]))]);
     let start_ns = clock::now().monotonic_ns;
-    run(&Subscribe { count: Some(1), ..again(&url) }).0.unwrap();
+    run(&Subscribe { ends: after(1), ..again(&url) }).0.unwrap();
     assert!(elapsed_ms(start_ns) >= 700);
 }
 
@@ -245,7 +245,7 @@ fn a_server_that_closes_before_the_turn_is_not_asked_before_it() {
 fn a_server_that_falls_silent_is_left_for_another_connection() {
     let (url, played) = scenes(vec![Frames(frames(&[REPLY])), Frames(frames(&[REPLY, FIRST]))]);
     let start_ns = clock::now().monotonic_ns;
-    run(&Subscribe { count: Some(1), ..again(&url) }).0.unwrap();
+    run(&Subscribe { ends: after(1), ..again(&url) }).0.unwrap();
     assert!(elapsed_ms(start_ns) >= 1_300, "three heartbeats and a sweep");
     assert_eq!(played.join().unwrap().len(), 2);
     let (url, _played) = scenes(vec![Frames(frames(&[REPLY]))]);
@@ -275,7 +275,7 @@ fn a_credential_that_expires_is_renewed_from_its_file_and_shown_again_later() {
     });
     let token = TokenFlags { token_file: Some(path.clone()) };
     let url = format!("ws://{address}");
-    run(&Subscribe { count: Some(1), token, ..again(&url) }).0.unwrap();
+    run(&Subscribe { ends: after(1), token, ..again(&url) }).0.unwrap();
     let seen = played.join().unwrap();
     assert!(seen[0].0.contains("\r\nAuthorization: Bearer old\r\n"), "{}", seen[0].0);
     assert_eq!(seen[0].1[1], r#"{"method":"auth","params":{"token":"new"},"req_id":2}"#);
@@ -295,7 +295,7 @@ fn a_second_connection_over_tls_resumes_the_session_of_the_first() {
     });
     let url = format!("wss://{address}/v1");
     let trust = TrustFlags::of(authority.file());
-    run(&Subscribe { count: Some(1), trust, ..again(&url) }).0.unwrap();
+    run(&Subscribe { ends: after(1), trust, ..again(&url) }).0.unwrap();
     let kinds = played.join().unwrap();
     assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
 }
@@ -304,7 +304,8 @@ fn a_second_connection_over_tls_resumes_the_session_of_the_first() {
 fn the_wait_for_another_connection_ends_with_the_command() {
     let (url, played) = scenes(vec![Cut(frames(&[REPLY]))]);
     let start_ns = clock::now().monotonic_ns;
-    run(&Subscribe { seconds: Some(1.5), ..again(&url) }).0.unwrap();
+    let ends = EndFlags { count: None, seconds: Some(1.5) };
+    run(&Subscribe { ends, ..again(&url) }).0.unwrap();
     assert!(elapsed_ms(start_ns) >= 1_500, "it tried until then");
     played.join().unwrap();
 }
