@@ -31,6 +31,10 @@ mod chaos;
 #[path = "end_to_end/day.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod day;
+#[path = "frames/mod.rs"]
+mod frames;
+#[path = "random/mod.rs"]
+mod random;
 #[path = "end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;

@@ -20,6 +20,8 @@ use scenario::{Count, Memory, Stage};
 #[path = "end_to_end/day.rs"]
 #[expect(dead_code, reason = "the test of the whole capture uses the rest")]
 mod day;
+#[path = "frames/mod.rs"]
+mod frames;
 #[path = "slow_clients/mod.rs"]
 #[expect(dead_code, reason = "the benchmark uses the rest")]
 mod scenario;

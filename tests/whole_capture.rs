@@ -27,6 +27,8 @@ use support::{Client, Event, Server};
 #[expect(dead_code, reason = "the tests with slow clients use the rest")]
 mod day;
 
+#[path = "frames/mod.rs"]
+mod frames;
 #[path = "end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
@@ -50,30 +52,19 @@ struct Reference {
 impl Reference {
     /// Splits what has come into frames, and notes each one on its channel.
     fn split(&mut self) {
-        while let Some((head, frame)) = frame_at(&self.bytes[self.split_at..]) {
-            let bytes = &self.bytes[self.split_at..self.split_at + frame];
-            let channel = bytes[head..].strip_prefix(b"{\"channel\":\"").expect("an event");
+        while let Some((opcode, payload, len)) = frames::first(&self.bytes[self.split_at..]) {
+            assert_eq!(opcode, Opcode::Text as u8, "only text frames");
+            let bytes = &self.bytes[self.split_at..self.split_at + len];
+            let channel = payload.strip_prefix(b"{\"channel\":\"").expect("an event");
             let channel = &channel[..channel.iter().position(|&byte| byte == b'"').unwrap()];
             match self.channels.get_mut(channel) {
                 Some(part) => part.extend_from_slice(bytes),
                 None => drop(self.channels.insert(channel.to_vec(), bytes.to_vec())),
             }
-            self.split_at += frame;
+            self.split_at += len;
             self.events += 1;
         }
     }
-}
-
-/// Bytes of the header, and of the whole frame, at the front of `bytes` if it is all there.
-fn frame_at(bytes: &[u8]) -> Option<(usize, usize)> {
-    let &[first, second, ..] = bytes else { return None };
-    assert_eq!(first, 0x80 | Opcode::Text as u8, "only final text frames");
-    let (head, len) = match second {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
-        short => (2, usize::from(short)),
-    };
-    (bytes.len() >= head + len).then_some((head, head + len))
 }
 
 /// One subscriber that is compared with the reference.
@@ -186,8 +177,9 @@ fn check(day: &Day, reference: &Reference) {
     let mut seq = 0;
     let mut last = HashMap::<String, u64>::new();
     day.for_each(|event| {
-        let (head, frame) = frame_at(&reference.bytes[at..]).expect("an event of the capture");
-        let text = &reference.bytes[at + head..at + frame];
+        let (opcode, text, frame) =
+            frames::first(&reference.bytes[at..]).expect("an event of the capture");
+        assert_eq!(opcode, Opcode::Text as u8, "only text frames");
         let got: Event = serde_json::from_slice(text).unwrap();
         seq += 1;
         assert_eq!((got.seq, got.channel.as_str()), (seq, event.channel));

@@ -19,6 +19,7 @@ use super::Weather;
 use super::member::Member;
 use super::plan::Dice;
 use super::truth::Truth;
+use crate::frames;
 use crate::support::KEY;
 
 const READ_BYTES: usize = 256 << 10;
@@ -281,8 +282,7 @@ impl<'a> Crew<'a> {
                 }
             }
         }
-        while let Some((opcode, head, len)) = frame_at(&connection.unparsed[at..]) {
-            let payload = &connection.unparsed[at + head..at + len];
+        while let Some((opcode, payload, len)) = frames::first(&connection.unparsed[at..]) {
             at += len;
             if opcode == Opcode::Text as u8 {
                 match sailor.member.take(self.truth, payload) {
@@ -331,17 +331,4 @@ impl Connection {
             }
         }
     }
-}
-
-/// Opcode, bytes of the header, and bytes of the whole frame at the front of `bytes`, if it is
-/// all there.
-fn frame_at(bytes: &[u8]) -> Option<(u8, usize, usize)> {
-    let &[first, second, ..] = bytes else { return None };
-    assert_eq!(first & 0xf0, 0x80, "only final frames, and no extension");
-    let (head, len) = match second {
-        126 => (4, usize::from(u16::from_be_bytes(*bytes[2..].first_chunk()?))),
-        127 => (10, usize::try_from(u64::from_be_bytes(*bytes[2..].first_chunk()?)).ok()?),
-        short => (2, usize::from(short)),
-    };
-    (bytes.len() >= head + len).then_some((first & 0x0f, head, head + len))
 }

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::account::{Class, Wants};
 use super::truth::Truth;
 use crate::day::Day;
+use crate::random;
 
 const POLICIES: [&str; 5] = ["auto", "all", "latest", "close", "unsubscribe"];
 
-/// Random numbers from a seed (SplitMix64).
+/// Random numbers from a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(u64);
 
@@ -26,11 +27,7 @@ impl Dice {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        random::next(&mut self.0)
     }
 
     pub(crate) fn below(&mut self, end: u64) -> u64 {

@@ -204,7 +204,7 @@ class CurlClient(ClientProgram):
 class BrowserClient(ClientProgram):
     """Chromium with a page that subscribes and sends what it gets back over HTTP."""
 
-    MODULES = None  # A folder of modules that the page may import from `/`.
+    MODULES = HERE.parents[1]  # A folder of modules that the page may import from `/`.
 
     def page(self):
         return (HERE / "client.html").read_bytes()
@@ -231,7 +231,7 @@ class BrowserClient(ClientProgram):
                 body, kind = None, "text/javascript"
                 if path == "/":
                     body, kind = client.page(), "text/html"
-                elif client.MODULES and path.endswith((".js", ".mjs")):
+                elif path.endswith((".js", ".mjs")):
                     body = (client.MODULES / path[1:]).read_bytes()
                 self.send_response(404 if body is None else 200)
                 self.send_header("Content-Type", f"{kind}; charset=utf-8")

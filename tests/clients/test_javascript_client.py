@@ -26,8 +26,6 @@ def node(options, *flags):
 
 
 class Page(support.BrowserClient):
-    MODULES = ROOT
-
     def page(self):
         return (support.HERE / "client_javascript.html").read_bytes()
 

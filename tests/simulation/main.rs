@@ -15,7 +15,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+#[path = "../frames/mod.rs"]
+mod frames;
 mod model;
+#[path = "../random/mod.rs"]
+mod random;
 mod totals;
 mod world;
 

@@ -13,6 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::account::{Account, Ask, Came, Control};
 use super::truth::{Truth, hash};
+use crate::frames;
 use crate::support::{Client, PATIENCE, Server};
 
 /// Bytes that are read from one member at a time.
@@ -198,8 +199,7 @@ impl Member {
         let now_ns = u64::try_from(now).expect("before 2554");
         self.unparsed.extend_from_slice(bytes);
         let mut at = 0;
-        while let Some((opcode, head, len)) = frame_at(&self.unparsed[at..]) {
-            let payload = &self.unparsed[at + head..at + len];
+        while let Some((opcode, payload, len)) = frames::first(&self.unparsed[at..]) {
             at += len;
             let came = came(opcode, payload);
             if let Came::Event(..) = came {
@@ -233,19 +233,6 @@ fn came(opcode: u8, payload: &[u8]) -> Came {
         }
         other => panic!("the server never sends opcode {other}"),
     }
-}
-
-/// Opcode, bytes of the header, and bytes of the whole frame at the front of `bytes`, if it is
-/// all there.
-fn frame_at(bytes: &[u8]) -> Option<(u8, usize, usize)> {
-    let &[first, second, ..] = bytes else { return None };
-    assert_eq!(first & 0xf0, 0x80, "only final frames, and no extension");
-    let (head, len) = match second {
-        126 => (4, usize::from(u16::from_be_bytes(*bytes[2..].first_chunk()?))),
-        127 => (10, usize::try_from(u64::from_be_bytes(*bytes[2..].first_chunk()?)).ok()?),
-        short => (2, usize::from(short)),
-    };
-    (bytes.len() >= head + len).then_some((first & 0x0f, head, head + len))
 }
 
 /// The number that follows `name` in an event's envelope.

@@ -5,7 +5,6 @@
 //! what its client asked, whether its socket was ever full, and the [`History`]. Invariant:
 //! whatever is wrong panics, and the client's name is said.
 
-mod frames;
 mod history;
 mod ledger;
 mod receipts;
@@ -29,6 +28,7 @@ pub(crate) use recovery::Start;
 pub(crate) use terms::{Policy, Wish};
 use terms::{Set, check_entry};
 
+use crate::frames;
 use crate::totals::Totals;
 
 /// How the server under judgement was set up.

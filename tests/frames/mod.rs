@@ -1,7 +1,7 @@
 //! Takes a server's stream apart into frames, by RFC 6455 and nothing of the server's.
 
 /// The first frame of `bytes`, if it is whole: opcode, payload, length.
-pub(super) fn first(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+pub(crate) fn first(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     assert_eq!(first & 0xf0, 0x80, "one final frame a message, no reserved bits");
     let (header, len) = match second {
