@@ -353,6 +353,10 @@ pub const READ_BYTES: usize = 64 << 10;
 /// to the head, some milliseconds with the default log, and this many bytes hold about 30.
 pub const READ_BYTES_LAGGING: usize = 2 << 10;
 
+/// Changes of clients' sockets that are looked up with one system call, and clients that are served
+/// between two looks: few enough that one that has just become ready does not wait for long.
+pub const POLL_EVENTS: usize = 64;
+
 /// Producers connected at once; each has a read buffer of [`READ_BYTES`].
 pub const PRODUCERS_MAX: u64 = 1_024;
 

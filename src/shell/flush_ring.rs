@@ -3,20 +3,28 @@
 //!
 //! Every send is `MSG_DONTWAIT`, so the kernel completes it before `io_uring_enter` returns (with
 //! `-EAGAIN` when the socket is full) and never keeps a reference into the log. Not here: what to
-//! send. Invariant: between two calls nothing is in flight.
+//! send, and the sockets ([`Routes`]). Invariant: between two calls nothing is in flight.
 
 use std::io;
 use std::os::fd::RawFd;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::{Outcome, Plan, Shard};
 use crate::limits::FLUSH_SENDS_MAX;
+use crate::protocol::tls::Session;
 
-use super::connection::Sockets;
 use super::sealer::{Sealed, Sealer};
 
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// Where the bytes for a shard's connections go.
+pub trait Routes {
+    /// The socket to send to, and what seals for it where that is sealed; none when there is no
+    /// socket.
+    fn route(&mut self, id: ConnectionId) -> Option<(RawFd, Option<&mut Session>)>;
+}
 
 /// A shard's ring for sends. Not `Send`: it stays on its core.
 pub struct FlushRing {
@@ -46,15 +54,15 @@ impl FlushRing {
     ///
     /// # Errors
     /// When the ring itself fails; the outcomes are then incomplete.
-    pub(super) fn send(
+    pub fn send(
         &mut self,
         shard: &Shard,
         plan: &Plan,
-        sockets: &Sockets,
+        routes: &mut impl Routes,
         outcomes: &mut Vec<Outcome>,
     ) -> io::Result<()> {
         outcomes.clear();
-        outcomes.resize(plan.sends.len(), Outcome::Failed);
+        outcomes.resize(plan.len(), Outcome::Failed);
         if !self.ring.submission().is_empty() || !self.ring.completion().is_empty() {
             // Left behind by a call that failed: those entries point to memory that is gone.
             self.ring = build()?;
@@ -62,50 +70,56 @@ impl FlushRing {
         self.gather(shard, plan);
         self.sealer.begin();
         let mut next = 0;
-        while next < plan.sends.len() {
-            let queued = self.queue(shard, plan, sockets, &mut next);
+        while next < plan.len() {
+            let queued = self.queue(shard, plan, routes, &mut next);
             self.complete(queued, outcomes)?;
-            self.sealer.finish(plan, sockets, outcomes);
+            self.sealer.finish(plan, routes, outcomes);
         }
         Ok(())
     }
 
     /// Queues the plan's sends from `next` on, all of them or until the memory for records is full,
     /// and returns how many.
-    fn queue(&mut self, shard: &Shard, plan: &Plan, sockets: &Sockets, next: &mut usize) -> usize {
-        let mut queued = 0;
+    fn queue(
+        &mut self,
+        shard: &Shard,
+        plan: &Plan,
+        routes: &mut impl Routes,
+        next: &mut usize,
+    ) -> usize {
         let mut submission = self.ring.submission();
-        while let Some(send) = plan.sends.get(*next) {
-            let number = *next;
-            let entry = match sockets.route(send.connection) {
-                None => None,
-                Some((descriptor, None)) => {
-                    let slices = &self.iovecs[send.slices.clone()];
-                    Some(prepare(descriptor, slices, &self.messages[number]))
-                }
-                Some((descriptor, Some(socket))) => {
-                    match self.sealer.seal(shard, plan, number, &mut socket.borrow_mut()) {
-                        Sealed::Records(records) => {
-                            Some(send_one(descriptor, records.as_ptr(), records.len()))
+        'runs: for (run, message) in plan.runs.iter().zip(&self.messages) {
+            let slices = &self.iovecs[run.slices.clone()];
+            while run.sends.contains(next) {
+                let connection = plan.connections[*next];
+                let entry = match routes.route(connection) {
+                    None => None,
+                    Some((descriptor, None)) => Some(prepare(descriptor, slices, message)),
+                    Some((descriptor, Some(session))) => {
+                        match self.sealer.seal(shard, plan, run, *next, session) {
+                            Sealed::Records(records) => {
+                                Some(send_one(descriptor, records.as_ptr(), records.len()))
+                            }
+                            Sealed::Full => break 'runs,
+                            Sealed::Failed => None,
                         }
-                        Sealed::Full => break,
-                        Sealed::Failed => None,
                     }
+                };
+                if let Some(entry) = entry {
+                    // SAFETY: the pointers in the entry lead to `iovecs`, `messages`, the shard's
+                    // log and the sealer's records; none of them changes before every completion
+                    // has been seen. Where the ring fails before, what it has not been given is
+                    // thrown away with it.
+                    unsafe { submission.push(&entry.user_data(*next as u64)) }
+                        .expect("the ring has room for a whole plan");
                 }
-            };
-            *next += 1;
-            let Some(entry) = entry else { continue };
-            // SAFETY: the pointers in the entry lead to `iovecs`, `messages`, the shard's log and
-            // the sealer's records; none of them changes before every completion has been seen.
-            // Where the ring fails before, what it has not been given is thrown away with it.
-            unsafe { submission.push(&entry.user_data(number as u64)) }
-                .expect("the ring has room for a whole plan");
-            queued += 1;
+                *next += 1;
+            }
         }
-        queued
+        submission.len()
     }
 
-    /// Lays out the plan's slices; sends of one cohort share theirs.
+    /// Lays out the plan's slices; the sends of one run share theirs.
     fn gather(&mut self, shard: &Shard, plan: &Plan) {
         self.iovecs.clear();
         self.iovecs.extend(plan.slices.iter().map(|&slice| {
@@ -113,11 +127,11 @@ impl FlushRing {
             libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
         }));
         self.messages.clear();
-        for send in &plan.sends {
+        for run in &plan.runs {
             // SAFETY: all-zero bytes are a valid `msghdr`: no name, no control data, no slices.
             let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-            message.msg_iov = self.iovecs[send.slices.clone()].as_mut_ptr();
-            message.msg_iovlen = send.slices.len();
+            message.msg_iov = self.iovecs[run.slices.clone()].as_mut_ptr();
+            message.msg_iovlen = run.slices.len();
             self.messages.push(message);
         }
     }
@@ -180,6 +194,7 @@ fn outcome(completion: &cqueue::Entry) -> Outcome {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::sockets::Sockets;
     use super::*;
     use crate::fanout::shard::ShardSettings;
     use crate::limits::{self, LOG_BYTES_MIN};
@@ -206,7 +221,8 @@ mod tests {
         let mut flush = FlushRing::new().unwrap();
         // SAFETY: an entry that does nothing points to nothing.
         unsafe { flush.ring.submission().push(&opcode::Nop::new().build()) }.unwrap();
-        flush.send(&shard, &Plan::default(), &Sockets::default(), &mut Vec::new()).unwrap();
+        let mut sockets = Sockets::new(1).unwrap();
+        flush.send(&shard, &Plan::default(), &mut sockets, &mut Vec::new()).unwrap();
         assert!(flush.ring.submission().is_empty());
         flush.ring.submit().unwrap();
         assert!(flush.ring.completion().is_empty());

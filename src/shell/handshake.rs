@@ -4,8 +4,8 @@
 //! the rules ([`crate::access`]) and the open connection ([`super::connection`]). Invariant: an
 //! unfinished handshake ends within its time.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use std::time::Duration;
 use crate::access::{Credential, Denied, Member, Network, Permit};
 use crate::limits::{CLOSE_MS, UPGRADE_BYTES_MAX};
 use crate::protocol::tls::TlsError;
+use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::handshake::{self, Parsed, Rejection, Upgrade};
 
 use super::admission::{at_capacity, retry_after_s};
 use super::clock;
-use super::connection;
 use super::executor;
 use super::lane;
 use super::shard_loop::Core;
 use super::wire::Wire;
 
-/// Upgrades one accepted socket, and leaves it to a task that reads, so that the memory of the
-/// upgrade is gone once the channel is open.
+/// Upgrades one accepted socket and leaves it to the task that serves all open connections, so that
+/// nothing of the upgrade is kept once the channel is open.
 pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) {
     let admitted = core.admit(peer);
     let is_admitted = admitted.is_ok();
@@ -47,13 +47,24 @@ pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) 
             return;
         }
     };
-    let socket = Rc::new(RefCell::new(wire));
-    let id = core.shard.borrow_mut().handle_open(member, clock::now());
     core.end_handshake();
-    core.sockets.borrow_mut().insert(id, Rc::clone(&socket));
-    core.shard.borrow_mut().handle_bytes(id, &mut rest, clock::now());
+    if let Err(error) = open_channel(&core, wire, member, &mut rest) {
+        tracing::warn!(shard = core.number, %error, "cannot watch a client; see kernel-tuning.md");
+    }
+}
+
+/// Gives an upgraded socket to those of the open connections, with what came behind its request.
+fn open_channel(core: &Core, wire: Wire, member: Member, rest: &mut [u8]) -> io::Result<()> {
+    let (descriptor, session) = wire.into_parts()?;
+    let id = core.shard.borrow_mut().handle_open(member, clock::now());
+    let inserted = core.sockets.borrow_mut().insert(id, descriptor, session);
+    match &inserted {
+        Ok(()) => core.shard.borrow_mut().handle_bytes(id, rest, clock::now()),
+        Err(_) => core.shard.borrow_mut().handle_end(id, CloseReason::Io),
+    }
+    core.handle_closed();
     core.kick();
-    executor::spawn_into(core.clients, connection::read(Rc::clone(&core), id, socket));
+    inserted
 }
 
 /// What opened the channel, and what came behind the request in one piece.

@@ -7,16 +7,16 @@
 
 use std::ops::Range;
 
-use crate::fanout::shard::{Outcome, Plan, Shard};
+use crate::fanout::shard::{Outcome, Plan, Run, Shard};
 use crate::limits::{TLS_SCRATCH_BYTES, TLS_SEND_BYTES_MAX};
+use crate::protocol::tls::Session;
 
-use super::connection::Sockets;
-use super::wire::Wire;
+use super::flush_ring::Routes;
 
 /// A core's memory for records in flight.
 #[derive(Debug, Default)]
 pub(super) struct Sealer {
-    /// The plaintext of [`Self::gathered`]; sends of one cohort share theirs.
+    /// The plaintext of [`Self::gathered`]; the sends of a run share theirs.
     plain: Vec<u8>,
     gathered: Range<usize>,
     /// Made for the first client with TLS.
@@ -53,16 +53,17 @@ impl Sealer {
         self.gathered = 0..0;
     }
 
-    /// Seals send `number` of `plan`, or its beginning, for the client of `wire`.
+    /// Seals send `number` of `plan`, which is of `run`, or its beginning, for the client of
+    /// `session`.
     pub(super) fn seal(
         &mut self,
         shard: &Shard,
         plan: &Plan,
+        run: &Run,
         number: usize,
-        wire: &mut Wire,
+        session: &mut Session,
     ) -> Sealed<'_> {
-        let Some(session) = &mut wire.session else { return Sealed::Failed };
-        self.gather(shard, plan, &plan.sends[number].slices);
+        self.gather(shard, plan, &run.slices);
         let room = session.sealed_bytes_max(self.plain.len());
         self.records.resize(TLS_SCRATCH_BYTES, 0);
         if self.used + room > self.records.len() {
@@ -79,14 +80,18 @@ impl Sealer {
 
     /// Turns what the kernel took of the records into outcomes of the plan's sends, keeps what it
     /// did not take, and makes room.
-    pub(super) fn finish(&mut self, plan: &Plan, sockets: &Sockets, outcomes: &mut [Outcome]) {
+    pub(super) fn finish(
+        &mut self,
+        plan: &Plan,
+        routes: &mut impl Routes,
+        outcomes: &mut [Outcome],
+    ) {
         for Part { number, records, bytes } in self.parts.drain(..) {
             let Outcome::Took(count) = outcomes[number] else { continue };
             let left = &self.records[records][count..];
             let outcome = Outcome::Sealed { bytes, is_full: !left.is_empty() };
             if !left.is_empty()
-                && let Some((_, Some(socket))) = sockets.route(plan.sends[number].connection)
-                && let Some(session) = &mut socket.borrow_mut().session
+                && let Some((_, Some(session))) = routes.route(plan.connections[number])
             {
                 session.keep(left);
             }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::access::{Addresses, Gate};
 use crate::config::{AdmissionSettings, SocketSettings};
+use crate::fanout::Now;
 use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use crate::handoff::batch::Batch;
@@ -24,11 +25,12 @@ use crate::telemetry::{self, ShardCounters, Telemetry};
 use super::accept::{self, Entrance};
 use super::admission::Admission;
 use super::clock;
-use super::connection::{self, Sockets};
+use super::connection;
 use super::executor::{self, Queue};
 use super::flush_ring::FlushRing;
 use super::lane::Lane;
 use super::life::Life;
+use super::sockets::Sockets;
 use super::ticker::Ticks;
 use super::writers::Writers;
 
@@ -68,7 +70,7 @@ pub struct ShardParts {
 pub(super) struct Core {
     pub(super) shard: RefCell<Shard>,
     pub(super) sockets: RefCell<Sockets>,
-    /// One buffer for all readers: a task fills it and hands it to the shard without a pause.
+    /// One buffer for all who read: it is filled and handed to the shard without a pause.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
     /// What a read of records came to, for the same moment.
     pub(super) plain_buffer: RefCell<Vec<u8>>,
@@ -86,17 +88,17 @@ pub(super) struct Core {
     ring: RefCell<Receiver<Arc<Batch>>>,
     /// Wakes the fan-out loop when there is something to send but no batch.
     fanout: RefCell<Option<Waker>>,
-    writers: RefCell<Writers>,
-    pub(super) clients: Queue,
+    pub(super) writers: RefCell<Writers>,
     pub(super) handshakes: Queue,
     telemetry: Arc<Telemetry>,
     pub(super) number: usize,
 }
 
 impl Core {
-    /// Whether a client that lags may write now; if not, it is woken when it may.
-    pub(super) fn may_write(&self, context: &Context<'_>) -> bool {
-        self.writers.borrow_mut().may_write(self.is_due(), context.waker())
+    /// Whether a client has something to read or may write; if not, the task is woken when one may.
+    pub(super) fn is_somebody_ready(&self, context: &Context<'_>) -> bool {
+        self.sockets.borrow().is_readable()
+            || self.writers.borrow_mut().is_ready(self.is_due(), context.waker())
     }
 
     /// Whether a step of a handshake may be made now; if not, it is woken when it may.
@@ -105,13 +107,8 @@ impl Core {
     }
 
     /// Whether the fan-out has something to do.
-    fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         !self.ring.borrow().is_empty() || self.shard.borrow().is_pass_due()
-    }
-
-    /// A client that might write found its socket full still.
-    pub(super) fn has_not_written(&self) {
-        self.writers.borrow_mut().has_not_written();
     }
 
     /// Wakes the fan-out loop.
@@ -145,6 +142,14 @@ impl Core {
         &self.telemetry.shards[self.number]
     }
 
+    /// Sweeps, and closes sockets whose time is over.
+    fn tick(&self, now: Now) {
+        self.shard.borrow_mut().handle_tick(now);
+        self.handle_closed();
+        self.sockets.borrow_mut().close_late(now.monotonic_ns);
+        self.kick();
+    }
+
     /// Lets go of every connection that the shard has given up.
     pub(super) fn handle_closed(&self) {
         loop {
@@ -160,11 +165,13 @@ pub async fn run(parts: ShardParts) -> usize {
     let handshakes = executor::queue(100, "handshakes");
     let clients = executor::queue(250, "clients");
     let fanout = executor::queue(1_000, "fanout");
+    let sockets = Sockets::new(parts.settings.connections_max).expect("a descriptor is free");
+    let watch = sockets.watch().expect("a descriptor is free");
     let core = Rc::new(Core {
         gate: Arc::clone(&parts.settings.gate),
         may_authenticate_later: parts.settings.auth_ns > 0,
         shard: RefCell::new(Shard::new(parts.settings, Arc::clone(&parts.telemetry), parts.number)),
-        sockets: RefCell::default(),
+        sockets: RefCell::new(sockets),
         read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
         plain_buffer: RefCell::default(),
         upgrade_timeout: parts.upgrade_timeout,
@@ -175,13 +182,13 @@ pub async fn run(parts: ShardParts) -> usize {
         ring: RefCell::new(parts.ring),
         fanout: RefCell::new(None),
         writers: RefCell::default(),
-        clients,
         handshakes,
         telemetry: parts.telemetry,
         number: parts.number,
     });
     let flush = FlushRing::new().expect("start-up checks made a ring like it");
     executor::spawn_into(fanout, fan_out(Rc::clone(&core), flush, parts.spin));
+    executor::spawn_into(clients, connection::serve(Rc::clone(&core), watch));
     for entrance in parts.entrances {
         executor::spawn_into(handshakes, accept::run(Rc::clone(&core), entrance));
     }
@@ -196,9 +203,7 @@ async fn stop(core: &Core, ticks: &mut Ticks, patience: Duration) -> usize {
     core.kick();
     let deadline_ns = clock::now().monotonic_ns.saturating_add(clock::nanoseconds(patience));
     while core.shard.borrow().connection_count() > 0 && clock::now().monotonic_ns < deadline_ns {
-        core.shard.borrow_mut().handle_tick(clock::now());
-        core.handle_closed();
-        core.kick();
+        core.tick(clock::now());
         ticks.next().await;
     }
     let cut = core.shard.borrow_mut().handle_cut();
@@ -219,9 +224,7 @@ async fn tick_until_stop(core: &Core, ticks: &mut Ticks) {
             core.shard.borrow_mut().handle_drain(window_ns, now);
             drain_end_ns = Some(end_ns);
         }
-        core.shard.borrow_mut().handle_tick(now);
-        core.handle_closed();
-        core.kick();
+        core.tick(now);
         core.lane.borrow_mut().wake(LANE_WAKES);
         if now.monotonic_ns - forgot_ns > ADDRESSES_MS * 1_000_000 {
             core.admission.forget(now.monotonic_ns);
@@ -258,10 +261,7 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
             if !send_some(&core, &mut flush, &mut plan, &mut outcomes, &mut blocked) {
                 break;
             }
-            for id in blocked.drain(..) {
-                let task = connection::write_when_writable(Rc::clone(&core), id);
-                executor::spawn_into(core.clients, task);
-            }
+            blocked.drain(..).for_each(|id| core.sockets.borrow_mut().wait_for_room(id));
             core.handle_closed();
             executor::yield_if_needed().await;
         }
@@ -333,18 +333,13 @@ fn send_some(
 ) -> bool {
     let mut shard = core.shard.borrow_mut();
     shard.next_sends(plan);
-    if plan.sends.is_empty() {
+    if plan.is_empty() {
         return false;
     }
-    let sockets = core.sockets.borrow();
-    if let Err(error) = flush.send(&shard, plan, &sockets, outcomes) {
+    let mut sockets = core.sockets.borrow_mut();
+    if let Err(error) = flush.send(&shard, plan, &mut *sockets, outcomes) {
         tracing::error!(shard = core.number, %error, "the flush ring failed");
     }
-    let now = clock::now();
-    for (send, &outcome) in plan.sends.iter().zip(outcomes.iter()) {
-        if shard.handle_sent(send, outcome, now) {
-            blocked.push(send.connection);
-        }
-    }
+    shard.handle_sent(plan, outcomes, clock::now(), blocked);
     true
 }

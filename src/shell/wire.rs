@@ -1,10 +1,11 @@
-//! A client's socket, and the TLS session on it if there is one.
+//! A client's socket during its handshake, and the TLS session on it if there is one.
 //!
-//! Not here: what the bytes mean, and the sends of the flush ([`super::flush_ring`]). Invariant:
-//! what a session has left to send goes out before anything else on its socket.
+//! Not here: what the bytes mean, and the socket of an open connection ([`super::sockets`]).
+//! Invariant: what a session has left to send goes out before anything else on its socket.
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -64,10 +65,7 @@ impl Wire {
         read: &'a mut [u8],
         plain: &'a mut Vec<u8>,
     ) -> Result<&'a mut [u8], TlsError> {
-        let Some(session) = &mut self.session else { return Ok(read) };
-        plain.clear();
-        session.open(read, plain)?;
-        Ok(plain)
+        open(self.session.as_deref_mut(), read, plain)
     }
 
     /// Whether a TLS peer has said that nothing follows.
@@ -100,14 +98,44 @@ impl Wire {
     /// Says that nothing follows, as far as the socket takes it without waiting, and closes it for
     /// `how` much.
     pub(super) fn end(&mut self, how: Shutdown) {
-        let farewell = self.session.take().map(|mut session| session.farewell());
-        with_socket(&self.stream, |socket| {
-            if let Some(bytes) = farewell.filter(|bytes| !bytes.is_empty()) {
-                // A full or broken socket cannot be told, and the peer sees its end all the same.
-                let _ = socket.send_with_flags(&bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-            }
-            // A socket that is gone already cannot be shut down, and need not be.
-            let _ = socket.shutdown(how);
-        });
+        let session = self.session.take();
+        with_socket(&self.stream, |socket| end(socket, session, how));
     }
+
+    /// The socket by itself, which the executor watches no more, and the session on it.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub(super) fn into_parts(self) -> io::Result<(OwnedFd, Option<Box<Session>>)> {
+        // The stream closes its own descriptor, and does not give it away.
+        let socket = with_socket(&self.stream, socket2::Socket::try_clone)?;
+        Ok((socket.into(), self.session))
+    }
+}
+
+/// What was read, as the peer meant it: `read` itself, or what `plain` was filled with.
+///
+/// # Errors
+/// The session is over.
+pub(super) fn open<'a>(
+    session: Option<&mut Session>,
+    read: &'a mut [u8],
+    plain: &'a mut Vec<u8>,
+) -> Result<&'a mut [u8], TlsError> {
+    let Some(session) = session else { return Ok(read) };
+    plain.clear();
+    session.open(read, plain)?;
+    Ok(plain)
+}
+
+/// Says that nothing follows, as far as the socket takes it without waiting, and closes it for
+/// `how` much.
+pub(super) fn end(socket: &socket2::Socket, session: Option<Box<Session>>, how: Shutdown) {
+    let farewell = session.map(|mut session| session.farewell());
+    if let Some(bytes) = farewell.filter(|bytes| !bytes.is_empty()) {
+        // A full or broken socket cannot be told, and the peer sees its end all the same.
+        let _ = socket.send_with_flags(&bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    }
+    // A socket that is gone already cannot be shut down, and need not be.
+    let _ = socket.shutdown(how);
 }

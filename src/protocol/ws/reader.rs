@@ -121,8 +121,8 @@ enum Place {
     Collected(Range<usize>),
 }
 
-/// Takes a peer's bytes and gives its messages. Small, because every connection has one: it owns
-/// no heap memory between messages.
+/// Takes a peer's bytes and gives its messages. It owns no heap memory between messages, and need
+/// not be kept then.
 #[derive(Debug)]
 pub struct Reader {
     /// The fragments so far; while a control frame is collected, its bytes stand after them.
@@ -194,6 +194,15 @@ impl Reader {
             };
             return message(kind, payload).map(Some);
         }
+    }
+
+    /// Whether nothing of a message has come yet: then a new reader does as well as this one.
+    #[must_use]
+    pub const fn is_between_messages(&self) -> bool {
+        self.header_len == 0
+            && self.frame.is_none()
+            && self.message.is_none()
+            && self.collected.is_empty()
     }
 
     /// Forgets what the last call handed out, and gives the memory back when nothing is left.

@@ -50,7 +50,9 @@ fn feed<'a>(role: Role, bytes_max: usize, pieces: impl IntoIterator<Item = &'a [
             }
             at += used;
         }
-        if reader.frame.is_none() && reader.message.is_none() {
+        let is_idle = reader.frame.is_none() && reader.message.is_none();
+        assert_eq!(reader.is_between_messages(), is_idle && reader.header_len == 0);
+        if is_idle {
             assert_eq!(reader.collected.capacity(), 0, "an idle reader keeps no memory");
         }
     }
