@@ -74,6 +74,8 @@ struct World {
     shard: Shard,
     sequencer: Sequencer,
     plan: Plan,
+    outcomes: Vec<Outcome>,
+    full: Vec<ConnectionId>,
     telemetry: Arc<Telemetry>,
     /// One for all, as in a server.
     gate: Arc<Gate>,
@@ -101,6 +103,8 @@ impl World {
             shard: Shard::new(settings, Arc::clone(&telemetry), 0),
             sequencer: Sequencer::new(100, 100),
             plan: Plan::default(),
+            outcomes: Vec::new(),
+            full: Vec::new(),
             telemetry,
             gate: Arc::default(),
         }
@@ -134,12 +138,12 @@ impl World {
         self.shard.begin_pass();
         loop {
             self.shard.next_sends(&mut self.plan);
-            if self.plan.sends.is_empty() {
+            if self.plan.is_empty() {
                 break;
             }
-            for send in &self.plan.sends {
-                self.shard.handle_sent(send, Outcome::Took(send.bytes), NOW);
-            }
+            self.outcomes.clear();
+            self.outcomes.extend(self.plan.sends().map(|(_, run)| Outcome::Took(run.bytes)));
+            self.shard.handle_sent(&self.plan, &self.outcomes, NOW, &mut self.full);
         }
         self.shard.end_pass(NOW);
     }

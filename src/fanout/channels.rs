@@ -9,11 +9,13 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::handoff::batch::{ChannelId, SlotId};
+use crate::protocol::channel::Pattern;
 use crate::protocol::data::Prefix;
 use crate::protocol::json;
 
 use super::classes::ClassPair;
 use super::cohorts::CohortId;
+use super::pattern_index::PatternIndex;
 
 /// One end of the link between a channel and a cohort that wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,24 @@ impl Channels {
     /// The channel `id`, to change it.
     pub fn channel_mut(&mut self, id: ChannelId) -> &mut Channel {
         &mut self.channels[id as usize]
+    }
+
+    /// How many channels each of `patterns` matches.
+    #[must_use]
+    pub fn count<'a, I>(&self, patterns: I) -> Vec<u64>
+    where
+        I: Iterator<Item = &'a Pattern> + Clone,
+    {
+        if patterns.clone().all(Pattern::is_exact) {
+            return patterns.map(|exact| u64::from(self.id(exact.as_str()).is_some())).collect();
+        }
+        // A pattern that is named twice counts at its last place, and is asked for there.
+        let index = PatternIndex::of(patterns.clone());
+        let mut counts = vec![0; patterns.clone().count()];
+        for channel in &self.channels {
+            index.matching(&channel.name).for_each(|&place| counts[place] += 1);
+        }
+        patterns.map(|pattern| index.get(pattern).map_or(0, |&place| counts[place])).collect()
     }
 
     /// Every channel with its id, oldest first.

@@ -12,7 +12,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
 use crate::handoff::batch::ChannelId;
@@ -24,6 +24,7 @@ use super::classes::{Classes, Sampler};
 use super::connection::ConnectionId;
 use super::gather::Gather;
 use super::log::{Entry, FrameLog};
+use super::pattern_index::PatternIndex;
 use super::retained::Piece;
 use super::slots::Slots;
 use super::store::Store;
@@ -60,10 +61,9 @@ pub struct CohortKey {
 }
 
 impl CohortKey {
-    /// The terms of a channel, when a pattern matches it: those of the most specific one.
-    fn terms(&self, channel: &str, rules: &Rules) -> Option<Terms> {
-        let held = most_specific(&self.set, channel)?;
-        Some(Terms::agree(&held.wish, rules.of_channel(channel)).slowed(self.tier))
+    /// The terms of a channel of which the most specific pattern is at `place` of the set.
+    fn terms(&self, place: usize, channel: &str, rules: &Rules) -> Terms {
+        Terms::agree(&self.set[place].wish, rules.of_channel(channel)).slowed(self.tier)
     }
 }
 
@@ -164,6 +164,8 @@ pub struct Cohorts {
     rules: Arc<Rules>,
     cohorts: Slab<Cohort>,
     by_key: FxHashMap<CohortKey, CohortId>,
+    /// The cohorts that hold a pattern, and its place in their sets.
+    by_pattern: PatternIndex<FxHashMap<CohortId, usize>>,
     /// Cohorts whose gather list is not empty.
     dirty: Vec<CohortId>,
     /// Cohorts with something that waits for the next tick, by interval.
@@ -180,6 +182,7 @@ impl Cohorts {
             rules,
             cohorts: Slab::new(),
             by_key: FxHashMap::default(),
+            by_pattern: PatternIndex::default(),
             dirty: Vec::new(),
             waiting: Default::default(),
             abandoned: Vec::new(),
@@ -228,6 +231,9 @@ impl Cohorts {
         for (channel, terms) in self.matching(&key, channels) {
             self.link(id, channel, terms, channels, head);
         }
+        for (place, held) in key.set.iter().enumerate() {
+            self.by_pattern.value(&held.pattern).insert(id, place);
+        }
         self.by_key.insert(key, id);
         id
     }
@@ -251,6 +257,13 @@ impl Cohorts {
             debug_assert!(cohort.members.is_empty(), "a member holds its cohort");
             let cohort = self.cohorts.remove(id as usize);
             self.by_key.remove(&cohort.key);
+            for held in cohort.key.set.iter() {
+                let holders = self.by_pattern.value(&held.pattern);
+                holders.remove(&id);
+                if holders.is_empty() {
+                    self.by_pattern.remove(&held.pattern);
+                }
+            }
             for link in cohort.links {
                 self.unlink(link, channels);
             }
@@ -260,11 +273,13 @@ impl Cohorts {
     /// Links a channel that has just appeared to every cohort that matches it.
     pub fn handle_channel(&mut self, channel: ChannelId, channels: &mut Channels, head: Head) {
         let name = channels.channel(channel).name.clone();
-        let matching: Vec<_> = (self.cohorts.iter())
-            .filter_map(|(id, cohort)| Some((id, cohort.key.terms(&name, &self.rules)?)))
+        let mut seen = FxHashSet::default();
+        // The most specific pattern of a set comes first.
+        let matching: Vec<_> = (self.by_pattern.matching(&name).flatten())
+            .filter(|&(&id, _)| seen.insert(id))
+            .map(|(&id, &place)| (id, self.cohort(id).key.terms(place, &name, &self.rules)))
             .collect();
         for (id, terms) in matching {
-            let id = CohortId::try_from(id).expect("ids are 32 bits");
             self.link(id, channel, terms, channels, head);
         }
     }
@@ -393,12 +408,21 @@ impl Cohorts {
 
     /// Channels that exist and that a set matches, with their terms.
     fn matching(&self, key: &CohortKey, channels: &Channels) -> Vec<(ChannelId, Terms)> {
-        let terms = |name: &str| key.terms(name, &self.rules);
-        if key.set.iter().all(|held| held.pattern.is_exact()) {
-            let known = key.set.iter().filter_map(|held| channels.id(held.pattern.as_str()));
-            return known.filter_map(|id| Some((id, terms(&channels.channel(id).name)?))).collect();
+        let terms = |place, name: &str| key.terms(place, name, &self.rules);
+        let patterns = key.set.iter().map(|held| &held.pattern);
+        if patterns.clone().all(Pattern::is_exact) {
+            let known = patterns.enumerate().filter_map(|(place, exact)| {
+                let name = exact.as_str();
+                Some((channels.id(name)?, terms(place, name)))
+            });
+            return known.collect();
         }
-        channels.iter().filter_map(|(id, c)| Some((id, terms(&c.name)?))).collect()
+        let index = PatternIndex::of(patterns);
+        let matching = channels.iter().filter_map(|(id, channel)| {
+            let &place = index.matching(&channel.name).next()?;
+            Some((id, terms(place, &channel.name)))
+        });
+        matching.collect()
     }
 
     fn link(

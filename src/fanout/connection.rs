@@ -102,8 +102,8 @@ pub struct Connection {
     pub phase: Phase,
     /// The rest of a frame in flight, then control frames; always sent before the log.
     pub owed: Owed,
-    /// Reassembles the client's messages.
-    pub reader: Reader,
+    /// Puts the client's messages together; present while one has begun and not ended.
+    pub reader: Option<Box<Reader>>,
     /// Who it is, and what it may do.
     pub member: Member,
     /// Signs of life.
@@ -213,7 +213,7 @@ pub(super) fn check(index: usize, connection: &Connection, view: &View<'_>) {
     }
 }
 
-const _: () = assert!(size_of::<Connection>() <= 288, "an idle connection stays small");
+const _: () = assert!(size_of::<Connection>() <= 200, "an idle connection stays small");
 
 #[cfg(test)]
 mod tests {

@@ -6,77 +6,15 @@
 //! Invariant: a frame that has begun is finished before anything else is sent, because its rest
 //! goes in front of what is owed.
 
-use std::ops::Range;
-
 use crate::limits::{FLUSH_SENDS_MAX, GATHER_SLICES_MAX, READY_PER_PASS};
 use crate::protocol::ws::close::CloseReason;
 
 use super::super::Now;
 use super::super::cohorts::CohortId;
 use super::super::connection::{ConnectionId, Lane, Phase, find, find_mut};
-use super::super::retained::Piece;
+use super::super::gather::Chunk;
 use super::Shard;
-
-/// A piece of one send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slice {
-    /// All that the connection is owed.
-    Owed(ConnectionId),
-    /// Frames, shared by every connection that is sent them.
-    Frames(Piece),
-}
-
-/// One send to one connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Send {
-    /// To whom.
-    pub connection: ConnectionId,
-    /// What: a part of [`Plan::slices`]; sends of one cohort name the same part.
-    pub slices: Range<usize>,
-    /// Bytes in all.
-    pub bytes: usize,
-    /// Events in all.
-    events: u64,
-    /// Number behind the last entry that it brings, or that was looked at.
-    end: u64,
-}
-
-/// Sends that are made together.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// The sends.
-    pub sends: Vec<Send>,
-    /// What they are made of.
-    pub slices: Vec<Slice>,
-}
-
-/// What the kernel made of a send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It took this many bytes; fewer than planned, 0 included, means that the socket is full.
-    Took(usize),
-    /// This many bytes, planned or fewer, were sealed into records and belong to the connection
-    /// now.
-    Sealed {
-        /// Bytes before sealing.
-        bytes: usize,
-        /// The socket has not taken all records: nothing more is sealed until it has.
-        is_full: bool,
-    },
-    /// The connection is broken.
-    Failed,
-}
-
-impl Outcome {
-    /// What was taken of `planned` bytes, and whether the socket is full; none if it is broken.
-    const fn taken(self, planned: usize) -> Option<(usize, bool)> {
-        match self {
-            Self::Took(bytes) => Some((bytes, bytes < planned)),
-            Self::Sealed { bytes, is_full } => Some((bytes, is_full)),
-            Self::Failed => None,
-        }
-    }
-}
+use super::plan::{Outcome, Plan, Run, Slice};
 
 /// How far the current pass has come.
 #[derive(Debug, Default)]
@@ -140,12 +78,11 @@ impl Shard {
 
     /// Plans the next sends of the pass, [`FLUSH_SENDS_MAX`] at most; none when the pass is over.
     pub fn next_sends(&mut self, plan: &mut Plan) {
-        plan.sends.clear();
-        plan.slices.clear();
+        plan.clear();
         self.clear_visited();
         loop {
-            while plan.sends.len() < FLUSH_SENDS_MAX && self.plan_in_sync(plan) {}
-            if !plan.sends.is_empty() {
+            while plan.len() < FLUSH_SENDS_MAX && self.plan_in_sync(plan) {}
+            if !plan.is_empty() {
                 // The ready ones wait for the outcomes, because those may make others ready.
                 return;
             }
@@ -155,7 +92,7 @@ impl Shard {
             self.begin_sampling();
         }
         self.clear_visited();
-        while plan.sends.len() < FLUSH_SENDS_MAX && self.pass.ready_left > 0 {
+        while plan.len() < FLUSH_SENDS_MAX && self.pass.ready_left > 0 {
             self.pass.ready_left -= 1;
             if let Some(id) = self.ready.pop_front() {
                 self.plan_ready(id, plan);
@@ -164,7 +101,7 @@ impl Shard {
                 self.pass.ready_left = 0;
             }
         }
-        if plan.sends.is_empty() {
+        if plan.is_empty() {
             (self.pass.is_active, self.pass.is_sampling) = (false, false);
         }
     }
@@ -187,41 +124,72 @@ impl Shard {
         }
     }
 
-    /// Takes what became of a planned send. True when the socket is full: the shell then waits
-    /// until it is writable, and goes on with [`Self::next_write`].
-    pub fn handle_sent(&mut self, send: &Send, outcome: Outcome, now: Now) -> bool {
-        let Some(connection) = find_mut(&mut self.connections, send.connection) else {
-            return false;
-        };
-        let Some((bytes, is_full)) = outcome.taken(send.bytes) else {
-            self.finish(send.connection, CloseReason::PeerReset);
-            return false;
-        };
-        if is_full {
-            self.handle_partial(send, bytes, now);
-            return self.connection(send.connection).is_some();
+    /// Takes what became of each send of a plan, in its order. Connections whose socket is full are
+    /// put into `full`: the shell waits until one is writable, and goes on with
+    /// [`Self::next_write`].
+    pub fn handle_sent(
+        &mut self,
+        plan: &Plan,
+        outcomes: &[Outcome],
+        now: Now,
+        full: &mut Vec<ConnectionId>,
+    ) {
+        debug_assert_eq!(plan.len(), outcomes.len(), "an outcome for each send");
+        for run in &plan.runs {
+            let connections = &plan.connections[run.sends.clone()];
+            let mut kept_up = 0;
+            for (&id, &outcome) in connections.iter().zip(&outcomes[run.sends.clone()]) {
+                if self.keeps_up(id, run, outcome, now) {
+                    kept_up += 1;
+                } else if self.handle_outcome(id, run, outcome, now) {
+                    full.push(id);
+                }
+            }
+            if !self.pass.is_sampling {
+                self.pass.sends += kept_up;
+            }
+            self.count_sends(kept_up, run.bytes as u64 * kept_up, run.events * kept_up);
         }
-        if bytes < send.bytes {
-            // There is room for the rest, which was too much for one go.
-            self.leave_members(send.connection);
-            self.advance(send.connection, bytes, 0, now);
-            self.settle(send.connection);
+    }
+
+    /// The usual outcome: a connection in sync took everything. False when it is another one.
+    #[inline]
+    fn keeps_up(&mut self, id: ConnectionId, run: &Run, outcome: Outcome, now: Now) -> bool {
+        if outcome.taken(run.bytes) != Some((run.bytes, false)) {
             return false;
         }
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         if !matches!(connection.lane, Lane::InSync(_)) {
-            self.advance(send.connection, bytes, send.end, now);
-            self.pass.sends += u64::from(send.events > 0);
-            self.settle(send.connection);
             return false;
         }
         connection.sent_ns = now.monotonic_ns;
         if self.pass.is_sampling {
-            connection.sampled = (self.pass.turn, send.end);
+            connection.sampled = (self.pass.turn, run.end);
         } else {
-            connection.cursor = send.end;
-            self.pass.sends += 1;
+            connection.cursor = run.end;
         }
-        self.count_send(bytes, send.events);
+        true
+    }
+
+    /// Any other outcome; true when the socket is full.
+    fn handle_outcome(&mut self, id: ConnectionId, run: &Run, outcome: Outcome, now: Now) -> bool {
+        if self.connection(id).is_none() {
+            return false;
+        }
+        let Some((bytes, is_full)) = outcome.taken(run.bytes) else {
+            self.finish(id, CloseReason::PeerReset);
+            return false;
+        };
+        if is_full {
+            self.handle_partial(id, bytes, now);
+            return self.connection(id).is_some();
+        }
+        // It lags; or there is room for the rest, which was too much for one go.
+        let is_whole = bytes == run.bytes;
+        self.leave_members(id);
+        self.advance(id, bytes, if is_whole { run.end } else { 0 }, now);
+        self.pass.sends += u64::from(is_whole && run.events > 0);
+        self.settle(id);
         false
     }
 
@@ -287,25 +255,24 @@ impl Shard {
             }
         }
         let chunk = &chunks[pass.chunk_at];
-        let slices = plan.slices.len()..plan.slices.len() + chunk.pieces.len();
-        plan.slices.extend(gather.pieces(chunk).iter().copied().map(Slice::Frames));
-        while plan.sends.len() < FLUSH_SENDS_MAX && pass.visit_at < pass.visits.len() {
-            let connection = pass.visits[pass.visit_at];
+        let start = plan.len();
+        while plan.len() < FLUSH_SENDS_MAX
+            && let Some(&connection) = pass.visits.get(pass.visit_at)
+        {
             pass.visit_at += 1;
-            let sampling = pass.is_sampling;
             let in_sync = find(&self.connections, connection).is_some_and(|c| {
-                let position = if sampling { c.sampled_to(pass.turn) } else { c.cursor };
+                let position = if pass.is_sampling { c.sampled_to(pass.turn) } else { c.cursor };
                 c.cohort == id && position <= chunk.first && matches!(c.lane, Lane::InSync(_))
             });
             if in_sync {
-                plan.sends.push(Send {
-                    connection,
-                    slices: slices.clone(),
-                    bytes: chunk.bytes,
-                    events: chunk.events,
-                    end: chunk.end,
-                });
+                plan.connections.push(connection);
             }
+        }
+        if plan.len() > start {
+            let slices = plan.slices.len()..plan.slices.len() + chunk.pieces.len();
+            plan.slices.extend(gather.pieces(chunk).iter().copied().map(Slice::Frames));
+            let Chunk { bytes, events, end, .. } = *chunk;
+            plan.runs.push(Run { sends: start..plan.len(), slices, bytes, events, end });
         }
         if pass.visit_at < pass.visits.len() {
             return false;
@@ -314,7 +281,7 @@ impl Shard {
         pass.chunk_at += 1;
         if pass.chunk_at < chunks.len() && !pass.visits.is_empty() {
             // Zero would start the cohort again; the visits are still those of this pass.
-            return plan.sends.is_empty();
+            return plan.is_empty();
         }
         pass.chunk_at = 0;
         pass.cohort_at += 1;
@@ -367,9 +334,9 @@ impl Shard {
         self.tell_whole(id, false);
         let Some(connection) = self.connection(id) else { return };
         let (owed, phase) = (connection.owed.bytes().len(), connection.phase);
-        let start = plan.slices.len();
-        let mut send =
-            Send { connection: id, slices: start..start, bytes: owed, events: 0, end: 0 };
+        let (at, start) = (plan.len(), plan.slices.len());
+        let mut run =
+            Run { sends: at..at + 1, slices: start..start, bytes: owed, events: 0, end: 0 };
         if owed > 0 {
             plan.slices.push(Slice::Owed(id));
         }
@@ -379,24 +346,24 @@ impl Shard {
             let slices = &mut plan.slices;
             let walked =
                 view.walk(lag, GATHER_SLICES_MAX, |piece| slices.push(Slice::Frames(piece)));
-            send.bytes += walked.bytes;
-            send.events = walked.events;
-            send.end = walked.end;
+            run.bytes += walked.bytes;
+            run.events = walked.events;
+            run.end = walked.end;
         }
-        send.slices.end = plan.slices.len();
-        if send.bytes > 0 {
-            plan.sends.push(send);
+        run.slices.end = plan.slices.len();
+        if run.bytes > 0 {
+            plan.connections.push(id);
+            plan.runs.push(run);
             return;
         }
         if let Some((view, lag)) = self.lagging(id) {
-            view.move_to(lag, send.end);
+            view.move_to(lag, run.end);
         }
         self.settle(id);
     }
 
     /// A socket took less than was planned: the connection leaves the pass until it is writable.
-    fn handle_partial(&mut self, send: &Send, bytes: usize, now: Now) {
-        let id = send.connection;
+    fn handle_partial(&mut self, id: ConnectionId, bytes: usize, now: Now) {
         self.leave_members(id);
         self.advance(id, bytes, 0, now);
         let Some(connection) = self.connection_mut(id) else { return };
@@ -426,13 +393,13 @@ impl Shard {
                 connection.owed.owe_rest(&rest);
             }
         }
-        self.count_send(bytes, events);
+        self.count_sends(1, bytes as u64, events);
     }
 
-    fn count_send(&self, bytes: usize, events: u64) {
+    fn count_sends(&self, sends: u64, bytes: u64, events: u64) {
         let counters = self.counters();
-        counters.sends.add(1);
-        counters.bytes_sent.add(bytes as u64);
+        counters.sends.add(sends);
+        counters.bytes_sent.add(bytes);
         counters.deliveries.add(events);
     }
 

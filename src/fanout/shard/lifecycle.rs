@@ -9,7 +9,6 @@ use crate::limits::{CLOSE_MS, OWED_BYTES_MAX};
 use crate::protocol::reply::{self, Welcome};
 use crate::protocol::ws::close::{self, CloseReason};
 use crate::protocol::ws::frame::{self, Opcode};
-use crate::protocol::ws::reader::{Reader, Role};
 
 use super::super::Now;
 use super::super::cohorts::COHORT_EMPTY;
@@ -37,11 +36,12 @@ impl Shard {
             generation,
             phase: Phase::Open,
             owed: Owed::default(),
-            reader: Reader::new(Role::Server, self.settings.message_bytes_max),
+            reader: None,
             member,
             life: Life { heard_ns: now.monotonic_ns, ..Life::default() },
         });
         let id = ConnectionId::new(index, generation);
+        self.places = self.places.max(index + 1);
         self.ready.push_back(id);
         let counters = self.counters();
         counters.opened.add(1);

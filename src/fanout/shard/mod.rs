@@ -6,7 +6,7 @@
 //! 1. [`Shard::handle_batch`] for what the ring holds, up to a bound;
 //! 2. [`Shard::begin_pass`], then [`Shard::next_sends`] and [`Shard::handle_sent`] in turn until
 //!    nothing is planned, then [`Shard::end_pass`];
-//! 3. at any time but between `next_sends` and its `handle_sent`s: [`Shard::handle_open`],
+//! 3. at any time but between `next_sends` and its `handle_sent`: [`Shard::handle_open`],
 //!    [`Shard::handle_bytes`], [`Shard::handle_end`], [`Shard::next_write`] with
 //!    [`Shard::handle_written`] or [`Shard::handle_writable`], [`Shard::handle_tick`], and at the
 //!    end [`Shard::handle_drain`], [`Shard::handle_shutdown`] and [`Shard::handle_cut`];
@@ -33,6 +33,7 @@ mod flush;
 mod lifecycle;
 mod liveness;
 mod membership;
+mod plan;
 mod recovery;
 mod session;
 mod slow;
@@ -68,7 +69,7 @@ use super::store::Store;
 
 use drain::Drain;
 use flush::Pass;
-pub use flush::{Outcome, Plan, Send, Slice};
+pub use plan::{Outcome, Plan, Run, Slice};
 
 /// What a shard is made with.
 #[derive(Debug, Clone)]
@@ -147,6 +148,8 @@ pub struct Shard {
     channels: Channels,
     cohorts: Cohorts,
     connections: Slab<Connection>,
+    /// Places of the connection table that were ever used.
+    places: usize,
     /// Generation of the next connection.
     generation: u32,
     /// Connections in [`super::connection::Lane::Ready`], and ids that no longer are.
@@ -182,8 +185,10 @@ impl Shard {
             whole_from: 0,
             channels: Channels::default(),
             cohorts: Cohorts::new(Arc::clone(&settings.rules)),
+            // Never moved, nor larger than it must be: pages are taken when they are first written.
+            connections: Slab::with_capacity(settings.connections_max),
+            places: 0,
             settings,
-            connections: Slab::new(),
             generation: 0,
             ready: VecDeque::new(),
             ticking: FxHashMap::default(),

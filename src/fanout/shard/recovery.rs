@@ -14,6 +14,7 @@ use super::super::channel_set::ChannelSet;
 use super::super::classes::Class;
 use super::super::connection::{ConnectionId, find_mut};
 use super::super::lag::{End, Item, Place, Skipped, Stage, View};
+use super::super::pattern_index::PatternIndex;
 use super::super::recovery::{Pending, Recovery};
 use super::super::snapshot::Walk;
 use super::Shard;
@@ -104,8 +105,10 @@ impl Shard {
         if patterns.iter().all(|pattern| pattern.is_exact()) {
             return patterns.iter().filter_map(|p| self.channels.id(p.as_str())).collect();
         }
-        let matches = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
-        (self.channels.iter()).filter(|(_, c)| matches(&c.name)).map(|(id, _)| id).collect()
+        let index = PatternIndex::of(patterns.iter().copied());
+        let matching =
+            self.channels.iter().filter(|(_, c)| index.matching(&c.name).next().is_some());
+        matching.map(|(id, _)| id).collect()
     }
 
     /// Whether a connection may ask for another recovery before those are done that it waits for.

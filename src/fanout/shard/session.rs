@@ -34,9 +34,11 @@ impl Shard {
             return; // RFC 6455, section 5.5.1: nothing follows a close frame.
         }
         self.hear(id, now);
+        let bytes_max = self.settings.message_bytes_max;
         let Some(connection) = self.connection_mut(id) else { return };
         // The reader is taken out, because a message borrows it while the shard changes.
-        let mut reader = std::mem::replace(&mut connection.reader, Reader::new(Role::Server, 0));
+        let kept = connection.reader.take();
+        let mut reader = kept.map_or_else(|| Reader::new(Role::Server, bytes_max), |kept| *kept);
         let mut at = 0;
         let violation = loop {
             let mut used = 0;
@@ -61,7 +63,7 @@ impl Shard {
             }
             None => {
                 let Some(connection) = self.connection_mut(id) else { return };
-                connection.reader = reader;
+                connection.reader = (!reader.is_between_messages()).then(|| Box::new(reader));
             }
         }
     }
@@ -142,9 +144,9 @@ impl Shard {
             Command::List => {
                 let set = self.subscriptions(id);
                 let seq = self.boundary(id);
-                let results: Vec<_> = (set.iter())
-                    .map(|held| (held.pattern.as_str(), self.effective(held, seq)))
-                    .collect();
+                let effective = self.effective(&set.iter().collect::<Vec<_>>(), seq);
+                let names = set.iter().map(|held| held.pattern.as_str());
+                let results: Vec<_> = names.zip(effective).collect();
                 self.say(id, |out| reply::listed(out, req_id, &results, time, time));
             }
             Command::Subscribe { channels, wish, start } => {

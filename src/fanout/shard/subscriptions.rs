@@ -115,14 +115,13 @@ impl Shard {
         outcomes: Vec<Result<Subscription, (ErrorCode, String)>>,
         resumed: Option<Resumed>,
     ) -> Vec<ChannelResult<'a>> {
-        let seq = self.boundary(id);
+        let subscriptions: Vec<_> = outcomes.iter().flatten().collect();
+        let mut effective = self.effective(&subscriptions, self.boundary(id)).into_iter();
+        let mut next = || effective.next().expect("one for each subscription");
         (channels.iter().zip(outcomes))
             .map(|(channel, outcome)| ChannelResult {
                 channel,
-                outcome: outcome.map(|subscription| Effective {
-                    resumed,
-                    ..self.effective(&subscription, seq)
-                }),
+                outcome: outcome.map(|_| Effective { resumed, ..next() }),
             })
             .collect()
     }
@@ -280,17 +279,17 @@ impl Shard {
         self.connection(id).and_then(|connection| connection.lag.as_ref()?.end.as_ref())
     }
 
-    pub(super) fn effective(&self, subscription: &Subscription, seq: u64) -> Effective {
-        let pattern = &subscription.pattern;
-        let matched = if pattern.is_exact() {
-            u64::from(self.channels.id(pattern.as_str()).is_some())
-        } else {
-            self.channels.iter().filter(|(_, c)| pattern.matches(&c.name)).count() as u64
+    /// What each of some subscriptions comes to; they hold after `seq`.
+    pub(super) fn effective(&self, subscriptions: &[&Subscription], seq: u64) -> Vec<Effective> {
+        let matched = self.channels.count(subscriptions.iter().map(|held| &held.pattern));
+        let effective = |(held, matched): (&&Subscription, u64)| {
+            let (whole, parts) = self.cohorts.rules().of_pattern(&held.pattern);
+            let agree = |rule| Terms::agree(&held.wish, rule);
+            let except = parts.map(|rule| (rule.pattern.clone(), agree(Some(&rule.wish))));
+            let except = except.collect();
+            Effective { terms: agree(whole), seq, matched, resumed: None, except }
         };
-        let (whole, parts) = self.cohorts.rules().of_pattern(pattern);
-        let agree = |rule| Terms::agree(&subscription.wish, rule);
-        let except = parts.map(|rule| (rule.pattern.clone(), agree(Some(&rule.wish)))).collect();
-        Effective { terms: agree(whole), seq, matched, resumed: None, except }
+        subscriptions.iter().zip(matched).map(effective).collect()
     }
 }
 

@@ -25,7 +25,7 @@ impl Shard {
         self.now_ns = now.monotonic_ns;
         let steps = usize::try_from(SWEEP_MS / SWEEP_STEP_MS).expect("a small constant");
         // A round takes its time even where there are fewer places than steps.
-        let places = self.connections.capacity().max(steps);
+        let places = self.places.max(steps);
         for _ in 0..places.div_ceil(steps) {
             self.sweep_at = if self.sweep_at + 1 >= places { 0 } else { self.sweep_at + 1 };
             self.look_at(self.sweep_at, now);

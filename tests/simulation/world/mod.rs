@@ -323,15 +323,16 @@ impl World {
         self.shard.begin_pass();
         loop {
             self.shard.next_sends(&mut plan);
-            if plan.sends.is_empty() {
+            if plan.is_empty() {
                 break;
             }
-            for send in &plan.sends {
-                let slices = &plan.slices[send.slices.clone()];
+            let mut outcomes = Vec::new();
+            for (id, run) in plan.sends() {
+                let slices = &plan.slices[run.slices.clone()];
                 let bytes: Vec<u8> =
                     slices.iter().flat_map(|&s| self.shard.slice(s).to_vec()).collect();
-                assert_eq!(bytes.len(), send.bytes);
-                let outcome = self.socket_takes(send.connection, &bytes);
+                assert_eq!(bytes.len(), run.bytes);
+                let outcome = self.socket_takes(id, &bytes);
                 match outcome {
                     Outcome::Took(taken) => {
                         self.totals.partial += u64::from(taken < bytes.len());
@@ -342,9 +343,13 @@ impl World {
                     }
                     Outcome::Failed => {}
                 }
-                let waits = self.shard.handle_sent(send, outcome, self.now);
-                if let Some(client) = self.client(send.connection) {
-                    client.waiting |= waits;
+                outcomes.push(outcome);
+            }
+            let mut full = Vec::new();
+            self.shard.handle_sent(&plan, &outcomes, self.now, &mut full);
+            for id in full {
+                if let Some(client) = self.client(id) {
+                    client.waiting = true;
                 }
             }
             if self.random.chance(20) {

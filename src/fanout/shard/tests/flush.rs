@@ -48,24 +48,27 @@ impl Bench {
         self.shard.handle_batch(&self.sequencer.next_batch().unwrap(), Now::default());
     }
 
-    /// One pass; the sends of each plan, with what they were made of.
-    fn pass(&mut self) -> Vec<(Vec<Send>, Vec<Slice>)> {
+    /// One pass; its plans.
+    fn pass(&mut self) -> Vec<Plan> {
         let mut plans = Vec::new();
         self.shard.begin_pass();
         loop {
             self.shard.next_sends(&mut self.plan);
-            if self.plan.sends.is_empty() {
+            if self.plan.is_empty() {
                 break;
             }
-            for send in &self.plan.sends {
-                self.shard.handle_sent(send, Outcome::Took(send.bytes), NOW);
-            }
-            plans.push((self.plan.sends.clone(), self.plan.slices.clone()));
+            self.shard.handle_sent(&self.plan, &everything(&self.plan), NOW, &mut Vec::new());
+            plans.push(std::mem::take(&mut self.plan));
         }
         self.shard.end_pass(NOW);
         self.shard.check_invariants();
         plans
     }
+}
+
+/// What sockets that take everything make of a plan.
+fn everything(plan: &Plan) -> Vec<Outcome> {
+    plan.sends().map(|(_, run)| Outcome::Took(run.bytes)).collect()
 }
 
 #[test]
@@ -76,11 +79,11 @@ fn members_of_a_cohort_are_sent_the_same_bytes_of_the_log() {
     }
     bench.publish(&["a.x", "a.y", "b.z", "a.x"]);
     let plans = bench.pass();
-    let (sends, slices) = &plans[0];
-    assert_eq!((plans.len(), sends.len()), (1, 3));
-    assert!(sends.iter().all(|send| send.slices == sends[0].slices && send.bytes > 0));
-    // Neighbours are one run; the event that nobody wants cuts it in two.
-    assert_eq!(slices.len(), 2);
+    let [plan] = &plans[..] else { panic!("{plans:?}") };
+    assert_eq!((plan.len(), plan.runs.len()), (3, 1));
+    assert!(plan.runs[0].bytes > 0);
+    // Neighbours are one slice; the event that nobody wants cuts it in two.
+    assert_eq!(plan.slices.len(), 2);
 }
 
 #[test]
@@ -90,7 +93,7 @@ fn nobody_is_always_first() {
     let mut first = BTreeSet::new();
     for _ in 0..members.len() {
         bench.publish(&["a"]);
-        first.insert(bench.pass()[0].0[0].connection);
+        first.insert(bench.pass()[0].connections[0]);
     }
     assert_eq!(first, members);
 }
@@ -103,7 +106,7 @@ fn a_burst_beyond_one_send_is_cut_and_each_part_waits_for_the_one_before() {
     let channels = ["a", "b"].repeat(GATHER_SLICES_MAX + 10);
     bench.publish(&channels);
     let plans = bench.pass();
-    let sent: Vec<_> = plans.iter().map(|(sends, slices)| (sends.len(), slices.len())).collect();
+    let sent: Vec<_> = plans.iter().map(|plan| (plan.len(), plan.slices.len())).collect();
     assert_eq!(sent, [(2, GATHER_SLICES_MAX), (2, 10)]);
 }
 
@@ -116,10 +119,8 @@ fn a_heartbeat_is_for_the_quiet_only() {
     bench.publish(&["busy"]);
     bench.shard.begin_pass();
     bench.shard.next_sends(&mut bench.plan);
-    for send in &bench.plan.sends {
-        assert_eq!(send.connection, busy);
-        bench.shard.handle_sent(send, Outcome::Took(send.bytes), later);
-    }
+    assert_eq!(bench.plan.connections, [busy]);
+    bench.shard.handle_sent(&bench.plan, &everything(&bench.plan), later, &mut Vec::new());
     bench.shard.next_sends(&mut bench.plan);
     bench.shard.end_pass(later);
     for _ in 0..200 {
@@ -127,10 +128,10 @@ fn a_heartbeat_is_for_the_quiet_only() {
     }
     bench.shard.begin_pass();
     bench.shard.next_sends(&mut bench.plan);
-    let said: Vec<_> = (bench.plan.sends.iter())
-        .map(|send| {
-            let bytes = bench.shard.slice(bench.plan.slices[send.slices.start]);
-            (send.connection, String::from_utf8_lossy(&bytes[2..]).into_owned())
+    let said: Vec<_> = (bench.plan.sends())
+        .map(|(id, run)| {
+            let bytes = bench.shard.slice(bench.plan.slices[run.slices.start]);
+            (id, String::from_utf8_lossy(&bytes[2..]).into_owned())
         })
         .collect();
     let heartbeat = r#"{"channel":"control","type":"heartbeat","seq":1}"#;

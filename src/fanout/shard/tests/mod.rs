@@ -42,14 +42,16 @@ fn pass(shard: &mut Shard, room: usize) -> Vec<u8> {
     shard.begin_pass();
     loop {
         shard.next_sends(&mut plan);
-        if plan.sends.is_empty() {
+        if plan.is_empty() {
             return bytes;
         }
-        for send in &plan.sends {
-            let slices = &plan.slices[send.slices.clone()];
+        let mut outcomes = Vec::new();
+        for (_, run) in plan.sends() {
+            let slices = &plan.slices[run.slices.clone()];
             bytes.extend(slices.iter().flat_map(|&slice| shard.slice(slice).to_vec()));
-            shard.handle_sent(send, Outcome::Took(send.bytes.min(room)), Now::default());
+            outcomes.push(Outcome::Took(run.bytes.min(room)));
         }
+        shard.handle_sent(&plan, &outcomes, Now::default(), &mut Vec::new());
     }
 }
 
