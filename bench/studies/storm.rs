@@ -37,7 +37,7 @@ mod plot;
 #[path = "storm/producer.rs"]
 mod producer;
 mod report;
-#[path = "../tests/end_to_end/support.rs"]
+#[path = "../../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
 mod svg;

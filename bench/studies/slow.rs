@@ -23,20 +23,20 @@ use report::{commit, cpu, progress, read};
 use scenario::gauges::Sample;
 use scenario::{Count, Memory, Stage};
 
-#[path = "../tests/end_to_end/day.rs"]
+#[path = "../../tests/end_to_end/day.rs"]
 #[expect(dead_code, reason = "the test of the whole capture uses the rest")]
 mod day;
-#[path = "../tests/frames/mod.rs"]
+#[path = "../../tests/frames/mod.rs"]
 mod frames;
 #[path = "slow/isolation.rs"]
 mod isolation;
 #[path = "slow/plot.rs"]
 mod plot;
 mod report;
-#[path = "../tests/slow_clients/mod.rs"]
+#[path = "../../tests/slow_clients/mod.rs"]
 #[expect(dead_code, reason = "the test uses the rest")]
 mod scenario;
-#[path = "../tests/end_to_end/support.rs"]
+#[path = "../../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
 #[expect(dead_code, reason = "others plot times")]

@@ -30,7 +30,7 @@ use support::{Server, eventually};
 
 #[path = "storm/established.rs"]
 mod established;
-#[path = "../tests/slow_clients/gauges.rs"]
+#[path = "../../tests/slow_clients/gauges.rs"]
 #[expect(dead_code, reason = "the test uses the rest")]
 mod gauges;
 #[path = "resumes/history.rs"]
@@ -44,7 +44,7 @@ mod producer;
 mod report;
 #[path = "resumes/resumers.rs"]
 mod resumers;
-#[path = "../tests/end_to_end/support.rs"]
+#[path = "../../tests/end_to_end/support.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
 mod svg;

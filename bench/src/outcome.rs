@@ -1,0 +1,131 @@
+//! What one round of one scenario against one server came to.
+//!
+//! Not here: how it is measured, and how it is shown. Invariant: every figure has its unit in its
+//! name, and one that was not measured is `None`, never zero.
+
+use serde::{Deserialize, Serialize};
+
+/// One round. A run is a list of them, `rounds.json` in its folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The server's name (`fanfare`, `floor`, a peer's), which identifies it in a run.
+    pub server: String,
+    /// The server as it names itself, with its version.
+    pub server_version: String,
+    /// How it was started.
+    pub server_command: String,
+    /// Counted from 1; rounds of all servers take turns.
+    pub round: u32,
+    /// When the measured part began (RFC 3339).
+    pub began: String,
+    /// How long the measured part took.
+    pub seconds: f64,
+    /// Subscribers.
+    pub clients: u64,
+    /// Bytes of an event's payload.
+    pub payload_bytes: u64,
+    /// Events that should have been sent each second.
+    pub intended_events_per_s: f64,
+    /// Events sent in the measured part.
+    pub events: u64,
+    /// Messages that subscribers received of them.
+    pub deliveries: u64,
+    /// Messages that they should have received.
+    pub expected: u64,
+    /// Messages that came twice.
+    pub duplicates: u64,
+    /// Messages that never came, although nobody was told (a server's own receipt counts as told).
+    pub lost: u64,
+    /// Messages that did not come, and the client was told so.
+    pub told_missing: u64,
+    /// Connections that ended before the round did.
+    pub disconnected: u64,
+    /// From the intended time of an event to the last byte of it at a client.
+    pub latency_us: Quantiles,
+    /// From the first client of an event to its last.
+    pub spread_us: Option<Quantiles>,
+    /// Deliveries of a client.
+    pub fairness: Option<Fairness>,
+    /// What the server used.
+    pub server_use: Use,
+    /// What the load generator used.
+    pub load_use: Use,
+    /// Memory, at the end of the measured part.
+    pub memory: Memory,
+    /// The measured part, second by second.
+    pub series: Vec<Second>,
+    /// Figures that only this scenario has (`recovery_s`, `leak_bytes_per_min`, `capacity`, …).
+    pub extra: serde_json::Map<String, serde_json::Value>,
+    /// Why this round does not count; empty: it does.
+    pub invalid: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether the round counts.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.invalid.is_empty()
+    }
+}
+
+/// Quantiles of a histogram, in µs.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Quantiles {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// How evenly clients were served.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Fairness {
+    /// Deliveries of the client that got fewest, of the median one and of the one that got most.
+    pub min: u64,
+    pub median: u64,
+    pub max: u64,
+    /// The mean place of a client among all, for each event, as a share of 0 (first) to 1 (last):
+    /// that of the client served earliest on average, and of the one served latest. Where the order
+    /// rotates both are near 0.5.
+    pub rank_min: f64,
+    pub rank_max: f64,
+}
+
+/// What a process used in the measured part.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Use {
+    pub user_s: f64,
+    pub system_s: f64,
+    /// Of the CPUs that it was given, from 0 to 1.
+    pub busy: f64,
+    pub switches_voluntary: u64,
+    pub switches_involuntary: u64,
+    /// System calls for each delivery, where they could be counted.
+    pub syscalls_per_delivery: Option<f64>,
+}
+
+/// What the server and its sockets hold.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// Anonymous memory of the server before the first client, and with all of them.
+    pub user_bytes_before: u64,
+    pub user_bytes: u64,
+    /// Buffers of all TCP sockets of the host (both ends), `mem` of `/proc/net/sockstat`.
+    pub socket_bytes: u64,
+}
+
+/// One second of the measured part.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Second {
+    pub at_s: f64,
+    pub events: u64,
+    pub deliveries: u64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub max_us: f64,
+    pub server_busy: f64,
+    pub load_busy: f64,
+}

@@ -1,0 +1,237 @@
+//! The producer: a thread that sends each event when it is due, whatever the server does.
+//!
+//! Not here: what is due (`schedule`), and how it is written (`publisher`). Invariant: an event
+//! that a full socket held up goes out later with the time at which it should have gone.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use crate::clock::{SECOND_NS, now_ns, sleep_until};
+use crate::cpus;
+use crate::publisher::Publisher;
+use crate::schedule::{Numbers, Pace, Schedule};
+
+/// Bytes of one write at most, and about what waits in this program when a socket is full.
+const WRITE_BYTES: usize = 256 << 10;
+/// Between two writes: above 10,000 events a second, those of this time leave together.
+const PAUSE_NS: u64 = 100_000;
+/// How long after the end of a part a server may take to accept the last events.
+const PATIENCE_NS: u64 = 10 * SECOND_NS;
+/// Writes after which the producer looks whether the server said something.
+const LISTEN_EVERY: u64 = 16;
+
+/// A part of a run.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub pace: Pace,
+    pub begin_ns: u64,
+    /// From here on it is measured.
+    pub measure_ns: u64,
+    pub end_ns: u64,
+}
+
+/// What was sent in a part.
+#[derive(Debug, Clone, Default)]
+pub struct Sent {
+    /// Of the measured part, by channel.
+    pub by_channel: Vec<u64>,
+    /// By second of the measured part.
+    pub by_second: Vec<u64>,
+    /// How late an event was written when no socket was full.
+    pub late_max_ns: u64,
+    /// The longest time for which the socket was full.
+    pub blocked_max_ns: u64,
+    /// The newest event of each channel.
+    pub newest: Vec<u64>,
+    /// Why the part ended early.
+    pub broken: Option<String>,
+}
+
+impl Sent {
+    /// Events of the measured part.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.by_channel.iter().sum()
+    }
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Producer {
+    parts: Option<Sender<Part>>,
+    sent: Receiver<Sent>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Producer {
+    /// Starts the thread on these CPUs.
+    #[must_use]
+    pub fn start(publisher: Publisher, channels: u64, cpus: Vec<usize>) -> Self {
+        let (parts, todo) = channel::<Part>();
+        let (done, sent) = channel();
+        let work = move || {
+            cpus::pin(&cpus);
+            cpus::prefer();
+            let mut state = State { publisher, numbers: Numbers::new(channels), out: Vec::new() };
+            for part in todo {
+                if done.send(state.send(&part)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("producer".into()).spawn(work);
+        let thread = thread.expect("a host that runs servers has room for a thread");
+        Self { parts: Some(parts), sent, thread: Some(thread) }
+    }
+
+    /// Begins a part.
+    pub fn begin(&self, part: Part) {
+        let parts = self.parts.as_ref().expect("it is there until the drop");
+        parts.send(part).expect("the thread lives as long as this");
+    }
+
+    /// Waits for the end of the part.
+    #[must_use]
+    pub fn end(&self) -> Sent {
+        self.sent.recv().expect("the thread answers every part")
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.parts = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of it was printed, and its part is missing.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct State {
+    publisher: Publisher,
+    numbers: Numbers,
+    out: Vec<u8>,
+}
+
+impl State {
+    fn send(&mut self, part: &Part) -> Sent {
+        let channels = self.numbers.newest.len();
+        let mut sent = Sent { by_channel: vec![0; channels], ..Sent::default() };
+        if let Err(error) = self.run(part, &mut sent) {
+            sent.broken = Some(format!("the producer: {error}"));
+        }
+        sent.newest.clone_from(&self.numbers.newest);
+        sent
+    }
+
+    fn run(&mut self, part: &Part, sent: &mut Sent) -> io::Result<()> {
+        let mut schedule = Schedule::new(part.pace.clone(), part.begin_ns, part.end_ns);
+        let (mut free_since_ns, mut writes) = (0, 0);
+        while let Some(next_ns) = schedule.next_ns() {
+            sleep_until(next_ns);
+            let now = now_ns();
+            if next_ns >= free_since_ns && next_ns >= part.measure_ns {
+                sent.late_max_ns = sent.late_max_ns.max(now - next_ns);
+            }
+            self.encode(part, &mut schedule, now, sent);
+            let blocked_ns = self.flush(part.end_ns + PATIENCE_NS)?;
+            if blocked_ns > 0 {
+                sent.blocked_max_ns = sent.blocked_max_ns.max(blocked_ns);
+                free_since_ns = now_ns();
+            }
+            writes += 1;
+            if writes % LISTEN_EVERY == 0 {
+                self.publisher.listen()?;
+            }
+            // What was due while this write lasted is the server's doing only if it blocked.
+            if schedule.next_ns().is_some_and(|next_ns| next_ns < now + PAUSE_NS) {
+                sleep_until(now + PAUSE_NS);
+                free_since_ns = free_since_ns.max(now + PAUSE_NS);
+            }
+        }
+        self.publisher.listen()
+    }
+
+    fn encode(&mut self, part: &Part, schedule: &mut Schedule, now: u64, sent: &mut Sent) {
+        while self.out.len() < WRITE_BYTES
+            && let Some(said) = schedule.due(now, &mut self.numbers)
+        {
+            self.publisher.write(&mut self.out, said);
+            let Some(since_ns) = said.intended_ns.checked_sub(part.measure_ns) else { continue };
+            sent.by_channel[said.channel as usize] += 1;
+            let second = usize::try_from(since_ns / SECOND_NS).expect("rounds are short");
+            if sent.by_second.len() <= second {
+                sent.by_second.resize(second + 1, 0);
+            }
+            sent.by_second[second] += 1;
+        }
+    }
+
+    /// Writes everything; how long the socket was full meanwhile.
+    fn flush(&mut self, give_up_ns: u64) -> io::Result<u64> {
+        let (mut written, mut full_since_ns) = (0, None);
+        while written < self.out.len() {
+            match self.publisher.stream.write(&self.out[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let now = now_ns();
+                    full_since_ns.get_or_insert(now);
+                    if now > give_up_ns {
+                        return Err(io::Error::other("the server takes no more events"));
+                    }
+                    self.publisher.listen()?;
+                    wait_writable(self.publisher.stream.as_raw_fd());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.clear();
+        Ok(full_since_ns.map_or(0, |since| now_ns() - since))
+    }
+}
+
+/// Waits until a socket takes bytes, or has some, for 20 ms at most.
+fn wait_writable(socket: i32) {
+    let mut wait = libc::pollfd { fd: socket, events: libc::POLLOUT | libc::POLLIN, revents: 0 };
+    // SAFETY: `wait` is one valid entry for the length of the call.
+    unsafe { libc::poll(&raw mut wait, 1, 20) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::payload::{BYTES_MIN, Template, intended_ns};
+    use crate::server::Publish;
+
+    #[test]
+    fn a_server_that_reads_late_gets_every_event_with_its_intended_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let template = Template::new(BYTES_MIN).unwrap();
+        let address = listener.local_addr().unwrap();
+        let publisher = Publisher::connect(address, Publish::Lines, "", template).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let producer = Producer::start(publisher, 1, Vec::new());
+        // 50 MB in 50 ms are more than the sockets hold: the producer is pushed back.
+        let (begin_ns, count) = (now_ns(), 600_000);
+        let pace = Pace::Constant { events_per_s: 12e6 };
+        let end_ns = begin_ns + 50_000_000;
+        producer.begin(Part { pace, begin_ns, measure_ns: begin_ns, end_ns });
+        sleep_until(begin_ns + 100_000_000);
+        let mut bytes = vec![0; count * (BYTES_MIN + 1)];
+        server.read_exact(&mut bytes).unwrap();
+        let sent = producer.end();
+        assert_eq!((sent.events(), &*sent.newest), (count as u64, &[count as u64][..]));
+        assert!(sent.blocked_max_ns > 10_000_000, "{sent:?}");
+        assert_eq!(sent.broken, None);
+        for (number, line) in bytes.chunks_exact(BYTES_MIN + 1).enumerate() {
+            let due_ns = (number as f64 * 1e9 / 12e6) as u64;
+            assert_eq!(intended_ns(line), begin_ns + due_ns, "event {number}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A scenario: what is sent, to how many, for how long. One TOML file in `bench/scenarios/`.
+//!
+//! Not here: who is measured (`server`). Invariant: an unknown key is an error.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{payload, server};
+
+/// What a scenario asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The name of the file, without `.toml`.
+    #[serde(skip)]
+    pub name: String,
+    /// One sentence for the report.
+    pub question: String,
+    pub kind: Kind,
+    pub clients: u64,
+    /// Events a second.
+    #[serde(default)]
+    pub events_per_s: f64,
+    /// Bytes of a payload.
+    #[serde(default = "two_hundred_fifty_six")]
+    pub payload_bytes: u64,
+    /// The measured part; what comes before it, unmeasured.
+    pub seconds: f64,
+    #[serde(default = "two")]
+    pub warm_up_s: f64,
+    /// Rounds of each server, taking turns.
+    #[serde(default = "five")]
+    pub rounds: u32,
+    /// Channels, and how many of them each client subscribes to.
+    #[serde(default = "one")]
+    pub channels: u64,
+    #[serde(default = "one")]
+    pub channels_per_client: u64,
+    /// Subscriptions changed, a second, of all clients together.
+    #[serde(default)]
+    pub changes_per_s: f64,
+    /// The share of clients that stop reading.
+    #[serde(default)]
+    pub stalled: f64,
+    /// The share of clients that leave and are replaced, a second.
+    #[serde(default)]
+    pub churn_per_s: f64,
+    /// Over TLS.
+    #[serde(default)]
+    pub tls: bool,
+    /// Of a capture: how many times as fast as it was recorded.
+    #[serde(default = "one_times")]
+    pub pace: f64,
+    /// Of a storm: clients that stay, and the time over which the others come back.
+    #[serde(default)]
+    pub stay: u64,
+    #[serde(default)]
+    pub jitter_s: f64,
+    /// Whether peers can do it: one channel, no TLS.
+    #[serde(default)]
+    pub peers: bool,
+}
+
+/// What is done in the measured part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Events at a constant rate.
+    Constant,
+    /// The rate is raised until the 99th percentile is above 50 ms or a message is lost.
+    Capacity,
+    /// The recorded feed, at a multiple of its pace.
+    Capture,
+    /// Connections without events.
+    Idle,
+    /// All clients are dropped at once and come back.
+    Storm,
+}
+
+const fn one() -> u64 {
+    1
+}
+const fn one_times() -> f64 {
+    1.0
+}
+const fn two() -> f64 {
+    2.0
+}
+const fn five() -> u32 {
+    5
+}
+const fn two_hundred_fifty_six() -> u64 {
+    256
+}
+
+impl Scenario {
+    /// Reads a scenario's file.
+    ///
+    /// # Errors
+    /// Which file and key is wrong, and the names there are.
+    pub fn load(name: &str) -> Result<Self, String> {
+        let path = folder().join(format!("{name}.toml"));
+        let text = fs::read_to_string(&path).map_err(|error| {
+            let all = names().join(", ");
+            format!("{}: {error}; scenarios are: {all}", path.display())
+        })?;
+        let mut scenario: Self =
+            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        name.clone_into(&mut scenario.name);
+        scenario.check().map_err(|wrong| format!("{}: {wrong}", path.display()))?;
+        Ok(scenario)
+    }
+
+    /// Whether its values make sense together.
+    ///
+    /// # Errors
+    /// The key that does not, and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        let bytes = usize::try_from(self.payload_bytes).unwrap_or(usize::MAX);
+        payload::Template::new(bytes.min(1 << 20)).map(|_| ())?;
+        if self.payload_bytes > 1 << 16 {
+            return Err("payload_bytes: at most 65536, so that a frame fits a read".into());
+        }
+        let rated = matches!(self.kind, Kind::Constant | Kind::Capacity | Kind::Storm);
+        if rated && !(self.events_per_s > 0.0 && self.events_per_s.is_finite()) {
+            return Err("events_per_s: a number above 0 is needed".into());
+        }
+        if self.channels == 0 || self.channels > payload::CHANNELS_MAX {
+            return Err(format!("channels: 1 to {}", payload::CHANNELS_MAX));
+        }
+        if !(0.0..1.0).contains(&self.stalled) {
+            return Err("stalled: a share from 0 to below 1".into());
+        }
+        if self.kind == Kind::Storm && (self.stay == 0 || self.stay >= self.clients) {
+            return Err("stay: some clients, but not all, stay in a storm".into());
+        }
+        if self.kind == Kind::Capture && self.pace <= 0.0 {
+            return Err("pace: a number above 0 is needed".into());
+        }
+        if self.seconds < 1.0 || self.warm_up_s < 0.0 {
+            return Err("seconds: at least 1; warm_up_s: not negative".into());
+        }
+        Ok(())
+    }
+
+    /// Whether clients come, go or change in the measured part, so that what they should receive
+    /// follows only from what they received.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.churn_per_s > 0.0 || self.changes_per_s > 0.0
+    }
+}
+
+fn folder() -> PathBuf {
+    server::folder().join("scenarios")
+}
+
+/// All scenarios that have a file.
+#[must_use]
+pub fn names() -> Vec<String> {
+    server::toml_names(&folder())
+}

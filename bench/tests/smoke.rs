@@ -1,0 +1,76 @@
+//! The harness against the server that it is for: a short `steady` round loses nothing.
+//!
+//! Not here: figures, which a busy machine spoils. The server is the one that `FANFARE_PROGRAM`
+//! names, else the one beside the harness; without one the test says so and passes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+const HARNESS: &str = env!("CARGO_BIN_EXE_fanfare-bench");
+
+fn program() -> Option<PathBuf> {
+    let beside = Path::new(HARNESS).parent().expect("a program is in a folder").join("fanfare");
+    let named = std::env::var_os("FANFARE_PROGRAM").map(PathBuf::from);
+    named.or(Some(beside)).filter(|path| path.exists())
+}
+
+#[test]
+fn a_short_steady_round_delivers_every_event_to_every_client() {
+    let Some(program) = program() else {
+        eprintln!("SKIPPED: no fanfare beside {HARNESS}; build it, or set FANFARE_PROGRAM");
+        return;
+    };
+    let out = std::env::temp_dir().join(format!("fanfare-bench-smoke-{}", std::process::id()));
+    let ran = Command::new(HARNESS)
+        .args(["run", "steady", "--servers", "fanfare", "--rounds", "1"])
+        .args(["--clients", "50", "--seconds", "1", "--server-cpus", "0", "--load-cpus", "0"])
+        .arg("--out")
+        .arg(&out)
+        .env("FANFARE_PROGRAM", program)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let folder = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let rounds: Value = serde_json::from_str(&read("rounds.json")).unwrap();
+    let round = &rounds[0];
+    for count in ["lost", "duplicates", "told_missing", "disconnected"] {
+        assert_eq!(round[count], 0, "{count}: {round}");
+    }
+    assert_eq!((&round["events"], &round["expected"]), (&100.into(), &5000.into()));
+    assert_eq!(round["deliveries"], round["expected"]);
+    assert!(round["latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    assert!(read("fanfare.hgrm").contains("#[Max"));
+    assert!(read("command.json").contains("\"kernel\""));
+    fs::remove_dir_all(&out).unwrap();
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_cure() {
+    let fails = |arguments: &[&str]| {
+        let ran = Command::new(HARNESS)
+            .args(arguments)
+            .env("FANFARE_PROGRAM", "/nowhere/fanfare")
+            .output()
+            .unwrap();
+        assert!(!ran.status.success());
+        String::from_utf8(ran.stderr).unwrap()
+    };
+    let unknown = fails(&["run", "stedy"]);
+    assert!(unknown.contains("stedy.toml") && unknown.contains("steady"), "{unknown}");
+    let server = fails(&["run", "steady", "--servers", "nobody"]);
+    assert!(server.contains("nobody.toml") && server.contains("fanfare-tls"), "{server}");
+    let tls = fails(&["run", "tls", "--servers", "fanfare", "--load-cpus", "0"]);
+    assert!(tls.contains("tls needs TLS"), "{tls}");
+    let cpu = fails(&["run", "steady", "--servers", "fanfare", "--load-cpus", "4000"]);
+    assert!(cpu.contains("CPU 4000") && cpu.contains("--load-cpus"), "{cpu}");
+    let out = std::env::temp_dir().join(format!("fanfare-bench-none-{}", std::process::id()));
+    let folder = out.to_str().unwrap();
+    let none =
+        fails(&["run", "steady", "--servers", "fanfare", "--load-cpus", "0", "--out", folder]);
+    assert!(none.contains("cargo build --release"), "{none}");
+    fs::remove_dir_all(&out).unwrap();
+}
