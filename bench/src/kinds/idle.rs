@@ -15,30 +15,39 @@ use crate::usage;
 const SETTLE: Duration = Duration::from_millis(500);
 const LOOKS_MAX: usize = 20;
 
+/// The share of the clients that a first server has. What it takes counts for no client of the second
+/// one: a program's own memory grows with its first clients, in steps of its allocator.
+const FEW: f64 = 0.1;
+
 pub(super) fn round(setup: &Setup) -> Result<Round, String> {
+    let mut few = setup.clone();
+    few.scenario.clients = ((setup.scenario.clients as f64 * FEW) as u64).max(1);
+    let (base, _) = stages(&few)?;
+    let (all, mut round) = stages(setup)?;
+    let clients = setup.scenario.clients.saturating_sub(few.scenario.clients).max(1) as f64;
+    let sockets = round.outcome.memory.socket_bytes as f64 / setup.scenario.clients.max(1) as f64;
+    for (stage, name) in ["connected", "subscribed", "after_event"].into_iter().enumerate() {
+        let bytes = (all[stage] - base[stage]) / clients;
+        round.outcome.extra.insert(format!("user_bytes_per_client_{name}"), json!(bytes));
+    }
+    round.outcome.extra.insert("socket_bytes_per_client".into(), json!(sockets));
+    Ok(round)
+}
+
+/// Memory of the server with all clients connected, subscribed, and after an event.
+fn stages(setup: &Setup) -> Result<([f64; 3], Round), String> {
     let mut rig = Rig::start(setup)?;
-    let clients = setup.scenario.clients.max(1) as f64;
-    let before = rig.memory_before as f64;
-    let each = |rig: &Rig| (settled(rig.running.pid()) as f64 - before) / clients;
-    let connected = each(&rig);
+    let look = |rig: &Rig| settled(rig.running.pid()) as f64;
+    let connected = look(&rig);
     rig.crew.subscribe()?;
-    let subscribed = each(&rig);
+    let subscribed = look(&rig);
     // One event in the measured second.
     let pace = Pace::Constant { events_per_s: 1.0 };
     let mut round = rig.part(pace, 0.0, 1.0, |_| Ok(()))?;
-    let after_event = each(&rig);
+    let after_event = look(&rig);
     round.outcome.memory = rig.memory();
     round.outcome.latency_us = crate::histogram::quantiles(&round.latency);
-    let sockets = round.outcome.memory.socket_bytes as f64 / clients;
-    for (name, bytes) in [
-        ("user_bytes_per_client_connected", connected),
-        ("user_bytes_per_client_subscribed", subscribed),
-        ("user_bytes_per_client_after_event", after_event),
-        ("socket_bytes_per_client", sockets),
-    ] {
-        round.outcome.extra.insert(name.into(), json!(bytes));
-    }
-    Ok(round)
+    Ok(([connected, subscribed, after_event], round))
 }
 
 /// Memory, as soon as two looks agree.

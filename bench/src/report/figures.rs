@@ -118,9 +118,12 @@ pub fn metric(round: &Outcome, name: &str) -> Option<f64> {
         }
         "syscalls_per_delivery" => server.syscalls_per_delivery,
         "user_bytes" => memory.map(|memory| memory.user_bytes as f64),
-        "user_bytes_per_client" => memory.and_then(|memory| {
-            ratio(memory.user_bytes as f64 - memory.user_bytes_before as f64, clients)
-        }),
+        // Where a scenario has told the clients' part from the program's own, it is that.
+        "user_bytes_per_client" => metric(round, "extra.user_bytes_per_client_after_event")
+            .or_else(|| {
+                let memory = memory?;
+                ratio(memory.user_bytes as f64 - memory.user_bytes_before as f64, clients)
+            }),
         "socket_bytes" => memory.map(|memory| memory.socket_bytes as f64),
         "socket_bytes_per_client" => {
             memory.and_then(|memory| ratio(memory.socket_bytes as f64, clients))
