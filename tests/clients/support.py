@@ -47,11 +47,14 @@ class Program:
         while not (line := self.lines.next()).startswith("ready "):
             assert line != Lines.END, f"it did not start: {self.errors.rest()}"
             self.greeting.append(line)
+        self.ready = line
         self.listen = re.search(r" listen=(\S+)", line)[1]
         self.url = f"ws://{self.listen}/v1"
         if secure := re.search(r" tls=(\S+)", line):
             self.secure = secure[1]
             self.secure_url = f"wss://{self.secure}/v1"
+        if admin := re.search(r" admin=(\S+)", line):
+            self.admin = admin[1]
         self.source = re.search(r" source=\S+?([^/ ]*) ", line)[1]
 
     def stop(self):

@@ -17,7 +17,7 @@ class Pasted(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.demo = cls.enterClassContext(
-            support.Program("demo", "--plain", "--listen", "127.0.0.1:0", "--speed", "20")
+            support.Program("demo", "--plain", "--admin", "none", "--listen", "127.0.0.1:0", "--speed", "20")
         )
         cls.text = "\n".join(cls.demo.greeting)
 

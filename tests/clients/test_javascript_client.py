@@ -247,7 +247,7 @@ class Pasted(unittest.TestCase):
     """The programs of the README and the examples, as they stand there, but for the address."""
 
     def test_the_programs_for_node_run(self):
-        with support.Program("demo", "--plain", "--listen", "127.0.0.1:0", "--speed", "20") as demo:
+        with support.Program("demo", "--plain", "--admin", "none", "--listen", "127.0.0.1:0", "--speed", "20") as demo:
             for block in blocks("js"):
                 text = block.replace("ws://127.0.0.1:9001/v1", demo.url)
                 node = [support.tool("node"), "--input-type=module", "-e", text]
@@ -256,7 +256,7 @@ class Pasted(unittest.TestCase):
                     self.assertRegex(client.next(), r"\d+ \w+\.\w+")
 
     def test_the_example_of_two_connections_counts_each_event_once(self):
-        with support.Program("demo", "--plain", "--listen", "127.0.0.1:0", "--speed", "50") as demo:
+        with support.Program("demo", "--plain", "--admin", "none", "--listen", "127.0.0.1:0", "--speed", "50") as demo:
             command = [support.tool("node"), PACKAGE / "examples/ab.mjs", demo.url, demo.url]
             with support.ClientProgram(command) as client:
                 said = re.search(r"1000 events, the last one has seq (\d+)", client.next())
@@ -273,7 +273,7 @@ def blocks(language):
 
 class BrowserPages(unittest.TestCase):
     def test_the_page_of_the_readme_shows_quotes(self):
-        with support.Program("demo", "--plain", "--listen", "127.0.0.1:0", "--speed", "20") as demo:
+        with support.Program("demo", "--plain", "--admin", "none", "--listen", "127.0.0.1:0", "--speed", "20") as demo:
             [block] = blocks("html")
             for name, here in [
                 ("./node_modules/@fanfare/client/src/index.js", "/src/index.js"),

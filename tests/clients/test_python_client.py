@@ -226,7 +226,7 @@ class PythonExamples(unittest.TestCase):
             self.assertEqual(done.stdout, "quote.A agrees at seq 2\n", done.stderr)
 
     def test_the_other_examples_print_events(self):
-        with support.Program("demo", "--plain", "--listen", "127.0.0.1:0") as demo:
+        with support.Program("demo", "--plain", "--admin", "none", "--listen", "127.0.0.1:0") as demo:
             for name, urls in (("quickstart.py", 1), ("blocking.py", 1), ("ab.py", 2)):
                 command = [sys.executable, EXAMPLES / name, *[demo.url] * urls]
                 with support.ClientProgram(command, {"PYTHONUNBUFFERED": "1"}) as client:
@@ -237,7 +237,7 @@ class PythonExamples(unittest.TestCase):
         sys.path.insert(0, str(EXAMPLES))
         import dataframe
 
-        with support.Program("demo", "--plain", "--listen", "127.0.0.1:0") as demo:
+        with support.Program("demo", "--plain", "--admin", "none", "--listen", "127.0.0.1:0") as demo:
             rows = asyncio.run(asyncio.wait_for(dataframe.rows(demo.url, 5), support.TIMEOUT_S))
         self.assertEqual(len(rows), 5)
         self.assertTrue(all({"seq", "ts", "channel", "price"} <= set(row) for row in rows), rows)
