@@ -16,6 +16,7 @@
 //! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
 //! | [`access`] | who may do what, decided before a channel opens |
 //! | [`protocol`] | pure: WebSocket, channel names, events, commands, replies |
+//! | [`doctor`] | what a host should be like, and what this one is like |
 //! | [`telemetry`] | per-core counters, merged on read |
 //! | [`config`], [`limits`] | settings as they are meant; every bound with unit and reason |
 
@@ -23,6 +24,7 @@ pub mod access;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod fanout;
 pub mod handoff;
 pub mod journal;

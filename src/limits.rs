@@ -1,7 +1,16 @@
 //! Every bound of the product, in one place, with its unit and its reason.
 //!
-//! Not here: settings that an operator changes; those are in [`crate::config`], which takes its
-//! defaults and its allowed ranges from this file. Invariant: no other file names a bound.
+//! What people see has its bounds in a file beside this one. Not here: settings that an operator
+//! changes; those are in [`crate::config`], which takes its defaults and its allowed ranges from
+//! here. Invariant: no other file names a bound.
+
+mod people;
+
+pub use people::*;
+
+mod operators;
+
+pub use operators::*;
 
 /// Bytes of one producer line, newline included. A 1000 × 1000 level REST book is 64 KiB; 1 MiB
 /// leaves room for sixteen times that.
@@ -388,12 +397,6 @@ pub const TAKE_OVER_MS: u64 = 60_000;
 /// Milliseconds between two looks whether certificates or access rules have changed.
 pub const FILES_MS: u64 = 2_000;
 
-/// Bytes of a request to the admin address.
-pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 << 10;
-
-/// Milliseconds from accept to the end of an admin request.
-pub const ADMIN_MS: u64 = 2_000;
-
 /// Milliseconds between two additions of a shard's latencies to the shared histogram at least: a
 /// live view that looks twice a second finds some at each look.
 pub const LAG_MERGE_MS: u64 = 200;
@@ -545,16 +548,6 @@ pub const PREEMPT_MS: u64 = 10;
 /// The same before the first task has run, milliseconds: a thread that is not scheduled for a slice
 /// at its start would park with its first task ready.
 pub const PREEMPT_START_MS: u64 = 60_000;
-
-/// Log lines that wait for the live view's next turn; a burst keeps its newest.
-pub const HELD_LINES_MAX: usize = 1_000;
-
-/// Looks that the live view's sparklines go back: a minute, and no terminal is much wider.
-pub const VIEW_HISTORY_MAX: usize = 120;
-
-/// Lines that `replay` names when it cannot send them; a rule that fits nothing would fill the
-/// terminal.
-pub const SKIPPED_SHOWN_MAX: u64 = 10;
 
 /// Bytes of a frame beside its event's data: the channel, the key with every byte escaped, and the
 /// fixed names and numbers, which are below 256.

@@ -187,3 +187,36 @@ fn access_rules_are_checked_with_the_settings_and_each_mistake_has_its_line() {
     assert!(errors.contains("\na.") && rule.contains("\nid = \"a\"\n"), "{errors}{rule}");
     std::fs::remove_dir_all(folder).expect("the folder of the test");
 }
+
+#[test]
+fn completions_and_manual_pages_know_every_command_and_flag() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, errors) = fanfare(&["completions", shell], &[]);
+        assert_eq!((code, errors.as_str()), (0, ""));
+        for word in ["subscribe", "log-ends-per-second", "window"] {
+            assert!(out.contains(word), "{word} for {shell}");
+        }
+    }
+    let (code, out, _) = fanfare(&["man"], &[]);
+    assert!(code == 0 && out.contains(".TH fanfare 1") && out.contains("fanfare\\-serve"), "{out}");
+    let (code, out, _) = fanfare(&["man", "serve"], &[]);
+    assert!(code == 0 && out.contains(".TH fanfare-serve 1"), "{out}");
+    assert!(out.contains("\\-\\-journal\\-sync"), "{out}");
+    assert_eq!(fanfare(&["completions", "csh"], &[]).0, 2);
+    let (code, _, errors) = fanfare(&["man", "swim"], &[]);
+    assert_eq!((code, errors.contains("`swim`")), (2, true), "{errors}");
+}
+
+#[test]
+fn settings_of_the_log_are_checked() {
+    for (flag, value, what) in [
+        ("--log", "loud=very", "--log: `loud=very`: "),
+        ("--log-format", "xml", "--log-format: `xml` is no format; allowed: text, json"),
+        ("--log-ends-per-second", "many", "--log-ends-per-second: `many` is not a number"),
+    ] {
+        let arguments = ["serve", "--check", "--source", "stdin://", flag, value];
+        let (code, _, errors) = fanfare(&arguments, &[]);
+        assert_eq!(code, 2);
+        assert!(errors.starts_with(what), "{errors}");
+    }
+}

@@ -56,46 +56,46 @@ impl TooMany {
 }
 
 /// What all cores know of addresses.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Addresses {
-    open_max: Option<u32>,
     open: Arc<Ledger<Network>>,
-    /// Time between two new connections of one address in the long run, nanoseconds.
-    interval_ns: Option<u64>,
-    /// By address: when its connections so far would have come at that interval. A minute ahead of
-    /// the time is too fast, and one that is past counts no longer.
+    /// By address: when its connections so far would have come at the interval of its limit. A
+    /// minute ahead of the time is too fast, and one that is past counts no longer.
     recent: HashMap<Network, u64>,
 }
 
-impl Addresses {
-    /// Limits for each address: open connections, and new ones in a minute, which may come at once
-    /// and then as the minute goes by.
-    #[must_use]
-    pub fn new(open_max: Option<u32>, new_in_a_minute: Option<u32>) -> Self {
-        Self {
-            open_max,
-            open: Arc::default(),
-            interval_ns: new_in_a_minute.map(|count| MINUTE_NS / u64::from(count.max(1))),
-            recent: HashMap::new(),
-        }
-    }
+/// Limits of each address.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AddressLimits {
+    /// Open connections; those that came while there was no limit are not counted.
+    pub open_max: Option<u32>,
+    /// New connections in a minute, which may come at once and then as the minute goes by.
+    pub new_in_a_minute: Option<u32>,
+}
 
+impl Addresses {
     /// Counts a new connection of `address` at `now_ns`, nanoseconds of any clock that does not go
     /// back; it counts as open until the permit is dropped.
     ///
     /// # Errors
     /// What the address has too much of.
-    pub fn admit(&self, address: IpAddr, now_ns: u64) -> Result<Option<Permit<Network>>, TooMany> {
+    pub fn admit(
+        &self,
+        address: IpAddr,
+        limits: AddressLimits,
+        now_ns: u64,
+    ) -> Result<Option<Permit<Network>>, TooMany> {
         let network = Network::from(address);
-        if !self.keeps_pace(network, now_ns) {
+        let keeps_pace = |count| self.keeps_pace(network, count, now_ns);
+        if !limits.new_in_a_minute.is_none_or(keeps_pace) {
             return Err(TooMany::New);
         }
-        let Some(max) = self.open_max else { return Ok(None) };
+        let Some(max) = limits.open_max else { return Ok(None) };
         self.open.admit(network, max).map(Some).ok_or(TooMany::Open)
     }
 
-    fn keeps_pace(&self, network: Network, now_ns: u64) -> bool {
-        let Some(interval_ns) = self.interval_ns else { return true };
+    fn keeps_pace(&self, network: Network, new_in_a_minute: u32, now_ns: u64) -> bool {
+        let interval_ns = MINUTE_NS / u64::from(new_in_a_minute.max(1));
         let recent = self.recent.pin();
         // Limits of single addresses do not stop so many of them.
         if recent.len() >= ADDRESSES_MAX && !recent.contains_key(&network) {
@@ -142,12 +142,13 @@ mod tests {
 
     #[test]
     fn open_connections_are_counted_until_they_end() {
-        let addresses = Addresses::new(Some(2), None);
-        let admit = || addresses.admit(address("10.0.0.1"), 0);
+        let addresses = Addresses::default();
+        let limits = AddressLimits { open_max: Some(2), new_in_a_minute: None };
+        let admit = || addresses.admit(address("10.0.0.1"), limits, 0);
         let first = admit().unwrap();
         let second = admit().unwrap();
         assert_eq!(admit().unwrap_err(), TooMany::Open);
-        assert!(addresses.admit(address("10.0.0.2"), 0).is_ok(), "others may");
+        assert!(addresses.admit(address("10.0.0.2"), limits, 0).is_ok(), "others may");
         drop(first);
         assert!(admit().is_ok());
         drop(second);
@@ -156,8 +157,10 @@ mod tests {
 
     #[test]
     fn new_connections_may_come_at_once_and_then_as_the_minute_goes_by() {
-        let addresses = Addresses::new(None, Some(6));
-        let admit = |seconds: u64| addresses.admit(address("10.0.0.1"), seconds * 1_000_000_000);
+        let addresses = Addresses::default();
+        let limits = AddressLimits { open_max: None, new_in_a_minute: Some(6) };
+        let admit =
+            |seconds: u64| addresses.admit(address("10.0.0.1"), limits, seconds * 1_000_000_000);
         assert_eq!((0..20).filter(|_| admit(5).is_ok()).count(), 6);
         assert_eq!((0..20).filter(|_| admit(25).is_ok()).count(), 2, "one in ten seconds");
         assert_eq!(admit(26).unwrap_err(), TooMany::New);

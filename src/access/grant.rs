@@ -21,6 +21,19 @@ pub enum Identity {
     Certificate(Box<str>),
 }
 
+impl fmt::Display for Identity {
+    /// For logs: others choose the names, so what could begin a new line or field is escaped.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = match self {
+            Self::Anyone => return out.write_str("anyone"),
+            Self::Key(name) => ("key", name),
+            Self::Subject(name) => ("subject", name),
+            Self::Certificate(name) => ("certificate", name),
+        };
+        write!(out, "{kind}:{}", name.escape_debug())
+    }
+}
+
 /// What one credential allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {

@@ -17,7 +17,7 @@ mod rules;
 mod token;
 mod token_keys;
 
-pub use addresses::{Addresses, Network, TooMany};
+pub use addresses::{AddressLimits, Addresses, Network, TooMany};
 pub use credential::Credential;
 pub use gate::{Gate, Member};
 pub use grant::{Grant, Identity, Proof};

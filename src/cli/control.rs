@@ -1,4 +1,4 @@
-//! `fanfare drain` and `fanfare reload`: an operator's words to a running server.
+//! `fanfare drain`, `fanfare reload` and `fanfare status`: an operator's words to a running server.
 //!
 //! Not here: what the server does. Invariant: success means that the server has said so.
 
@@ -23,11 +23,31 @@ pub struct Drain {
     window: Option<String>,
 }
 
-/// Makes a running server read its certificates and access rules again.
+/// Makes a running server read its settings, certificates and access rules again.
 #[derive(Debug, clap::Args)]
 pub struct Reload {
     /// The server's control socket, its setting `control`
     path: PathBuf,
+}
+
+/// Says how a running server is; succeeds while it serves, for health checks.
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// The server's control socket, its setting `control`
+    path: PathBuf,
+}
+
+impl Status {
+    /// Asks, and says what was answered.
+    ///
+    /// # Errors
+    /// A server that cannot be reached or does not serve newcomers.
+    pub fn run(&self) -> Result<(), Failure> {
+        let Reply { stage, clients, .. } = ask(&self.path, Request::Status)?;
+        let stage = stage.unwrap_or_default();
+        say(&format!("{stage}, {} clients", grouped(clients.unwrap_or_default())))?;
+        if stage == "serving" { Ok(()) } else { Err(Failure::Said) }
+    }
 }
 
 impl Drain {
@@ -56,10 +76,15 @@ impl Reload {
     /// # Errors
     /// A server that cannot be reached, or what is wrong with the files.
     pub fn run(&self) -> Result<(), Failure> {
-        match ask(&self.path, Request::Reload)?.reloaded.unwrap_or_default() {
-            none if none.is_empty() => say("nothing to reload: no certificates and no access file"),
-            reloaded => say(&format!("reloaded: {}", reloaded.join(", "))),
+        let Reply { reloaded, after_restart, .. } = ask(&self.path, Request::Reload)?;
+        match reloaded.unwrap_or_default() {
+            none if none.is_empty() => say("nothing has changed that can be reloaded")?,
+            reloaded => say(&format!("reloaded: {}", reloaded.join(", ")))?,
         }
+        for key in after_restart.unwrap_or_default() {
+            say(&format!("{key} has changed, and is in force after a restart"))?;
+        }
+        Ok(())
     }
 }
 

@@ -8,13 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
 
 use self::certificate::Files;
 use super::failure::{Failure, written};
 use super::flags::host;
-use super::logging;
-use super::serve::Running;
+use super::serve::{Running, start_log};
 use super::watch::Display;
 use crate::config::mapping::{MapRule, Pointer};
 use crate::config::raw::{Given, Origin, Raw};
@@ -42,6 +40,9 @@ pub struct Demo {
     /// The same with TLS (wss://), with a certificate that is made at the first run; none: without
     #[arg(long, value_name = "ADDRESS|none", default_value = "127.0.0.1:9443")]
     tls_listen: String,
+    /// Address of the live page, IP:PORT; none: without
+    #[arg(long, value_name = "ADDRESS|none", default_value = "127.0.0.1:9003")]
+    admin: String,
     /// Pace: max, or a factor of the recorded pace
     #[arg(long, value_name = "N|max", default_value = "1")]
     speed: String,
@@ -62,12 +63,26 @@ impl Demo {
         let files = if self.tls_listen == "none" { None } else { Some(Files::find()?) };
         let settings = self.settings(files.as_ref())?;
         let display = Display::suited(self.plain);
-        logging::start(EnvFilter::new("warn"), display == Display::Rows);
-        let running = Running::start(&settings, Stop::install())?;
+        let log = start_log(&settings.log, display == Display::Rows)?;
+        let ended = self.serve(&settings, files.as_ref(), display);
+        log.flush();
+        ended
+    }
+
+    fn serve(
+        &self,
+        settings: &Settings,
+        files: Option<&Files>,
+        display: Display,
+    ) -> Result<(), Failure> {
+        let running = Running::start(settings, Stop::install(), None)?;
         let program = std::env::args().next().unwrap_or_else(|| "fanfare".into());
         let mut text = welcome(running.server().listen, &self.speed, &program);
         if let Some((files, tls)) = files.zip(running.server().tls) {
             text += &welcome_tls(tls, &files.authority, &program);
+        }
+        if let Some(admin) = running.server().admin {
+            text += &format!("\nSee it live in a browser: http://{}/\n", reachable(admin));
         }
         text += "\nCtrl-C ends it.\n";
         written(write!(stdout(), "{text}"))?;
@@ -95,11 +110,15 @@ impl Demo {
         // Whoever ends a demo wants it to end.
         let drain = Given { text: "0ms".into(), origin: Origin::Default };
         raw.values.insert("drain", drain);
+        // Its view shows the rest.
+        let log = Given { text: "warn".into(), origin: Origin::Default };
+        raw.values.insert("log", log);
         let served = files.map(|files| files.served.display().to_string());
         let flags = [
             ("listen", Some(&self.listen)),
             ("tls_listen", files.map(|_| &self.tls_listen)),
             ("tls_certificates", served.as_ref()),
+            ("admin", Some(&self.admin).filter(|admin| *admin != "none")),
             ("cores", self.cores.as_ref()),
         ];
         for (key, text) in flags {
@@ -207,7 +226,7 @@ mod tests {
 
     fn demo(listen: &str, speed: &str) -> Demo {
         let (listen, tls_listen, speed) = (listen.into(), "none".into(), speed.into());
-        Demo { listen, tls_listen, speed, cores: None, plain: true }
+        Demo { listen, tls_listen, admin: "none".into(), speed, cores: None, plain: true }
     }
 
     #[test]

@@ -1,37 +1,86 @@
 //! Logs to standard error, also while a live view stands at the bottom of the terminal.
 //!
-//! Not here: what is logged. Invariant: while a view holds the terminal, log lines wait here
-//! (bounded, the oldest go first) for the view to print above itself, and are written out when it
-//! ends.
+//! Who logs only puts a line into a bounded queue; a thread of its own writes it. Not here: what is
+//! logged. Invariant: while a view holds the terminal, log lines wait here (bounded, the oldest go
+//! first) for the view to print above itself, and are written out when it ends.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use crate::config::values::Wrong;
+use self::limiter::Limiter;
+use self::queue::Queue;
+use crate::config::{LogFormat, LogSettings};
 use crate::limits::HELD_LINES_MAX;
+
+mod limiter;
+mod queue;
+mod redact;
 
 static HELD: Mutex<Option<VecDeque<Vec<u8>>>> = Mutex::new(None);
 
-/// Takes `info`, `debug` or any directive of tracing's filter.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn filter(text: &str) -> Result<EnvFilter, Wrong> {
-    EnvFilter::try_new(text).map_err(|error| {
-        let allowed = "off, error, warn, info, debug, trace or target=level";
-        Wrong::new(format!("`{text}`: {error}"), allowed)
-    })
+/// The log of this process; dropping it writes out what waits.
+#[derive(Debug, Clone)]
+pub struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    limiter: Limiter,
+    queue: Queue,
 }
 
-/// Starts logging. A view cannot show colours that are in the text, so it asks for `plain` lines.
-pub fn start(filter: EnvFilter, plain: bool) {
-    let colours = !plain && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
-    // A second start, in tests, keeps the first one's settings.
-    let _already_started = logs.with_target(false).with_writer(|| Sink).try_init();
+impl Log {
+    /// Starts logging. A view cannot show colours that are in the text, so it asks for `plain`
+    /// lines.
+    ///
+    /// # Errors
+    /// The kernel's reason to refuse the thread.
+    pub fn start(settings: &LogSettings, plain: bool) -> io::Result<Self> {
+        let (filter, handle) = reload::Layer::new(filter(settings));
+        let limiter = Limiter::new(settings.ends_per_second);
+        let queue = Queue::start(limiter.clone(), print)?;
+        let out = queue.clone();
+        let base = Registry::default().with(filter).with(limiter.clone());
+        let terminal = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let lines = tracing_subscriber::fmt::layer().with_writer(move || out.clone());
+        // A second start, in tests, keeps the first one's settings.
+        let _already_started = match settings.format {
+            LogFormat::Text => {
+                let colours = !plain && terminal;
+                base.with(lines.with_ansi(colours).with_target(false)).try_init()
+            }
+            LogFormat::Json => base.with(lines.json().flatten_event(true)).try_init(),
+        };
+        write_out_before_a_panic(queue.clone());
+        Ok(Self { filter: handle, limiter, queue })
+    }
+
+    /// Takes other settings; the format stays as it was.
+    pub fn apply(&self, settings: &LogSettings) {
+        self.limiter.set_ends_per_second(settings.ends_per_second);
+        // Fails only when the log has ended.
+        let _ = self.filter.reload(filter(settings));
+    }
+
+    /// Writes out what waits, for a bounded time.
+    pub fn flush(&self) {
+        self.queue.flush();
+    }
+}
+
+fn filter(settings: &LogSettings) -> EnvFilter {
+    EnvFilter::try_new(&settings.filter).expect("the settings checked it")
+}
+
+/// A panic may end the process before the queue is empty.
+fn write_out_before_a_panic(queue: Queue) {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        queue.flush();
+        default(panic);
+    }));
 }
 
 /// Holds log lines back from the terminal until dropped.
@@ -66,25 +115,16 @@ fn held() -> MutexGuard<'static, Option<VecDeque<Vec<u8>>>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where tracing writes one event at a time.
-#[derive(Debug)]
-struct Sink;
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match held().as_mut() {
-            None => io::stderr().write_all(bytes)?,
-            Some(lines) => {
-                if lines.len() == HELD_LINES_MAX {
-                    lines.pop_front();
-                }
-                lines.push_back(bytes.trim_ascii_end().to_vec());
-            }
-        }
-        Ok(bytes.len())
+/// Writes one line, or leaves it to the view.
+fn print(line: &[u8]) {
+    let mut held = held();
+    let Some(lines) = held.as_mut() else {
+        drop(held);
+        let _lost_terminal = io::stderr().write_all(line);
+        return;
+    };
+    if lines.len() == HELD_LINES_MAX {
+        lines.pop_front();
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
+    lines.push_back(line.trim_ascii_end().to_vec());
 }

@@ -11,12 +11,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod control;
 pub mod credentials;
 pub mod demo;
+pub mod doctor;
+pub mod drill;
 pub mod ends;
 pub mod failure;
 pub mod figures;
 pub mod flags;
 pub mod key;
 pub mod logging;
+pub mod manual;
+pub mod operator;
 pub mod progress;
 pub mod publish;
 pub mod record;
@@ -25,6 +29,7 @@ pub mod serve;
 pub mod subscribe;
 pub mod table;
 pub mod tally;
+pub mod top;
 pub mod verify;
 pub mod view;
 pub mod watch;
@@ -62,12 +67,26 @@ enum Command {
     Replay(replay::Replay),
     /// Compare what a client has with what the server has
     Verify(verify::Verify),
+    /// Look at this host: what keeps a server from starting, what makes it slow
+    Doctor(doctor::Doctor),
+    /// Show what a running server does: cores, channels, slowest clients
+    Top(top::Top),
     /// Make a key for the access file
     Key(key::Key),
     /// Send the clients of a running server away, one by one, and end it
     Drain(control::Drain),
-    /// Make a running server read its certificates and access rules again
+    /// Make a running server read its settings, certificates and access rules again
     Reload(control::Reload),
+    /// Say how a running server is
+    Status(control::Status),
+    /// Write the manual page
+    Man(manual::Man),
+    /// Write completions for a shell
+    Completions(manual::Completions),
+    /// Close one connection of a running server
+    Kick(operator::Kick),
+    /// Rehearse a failure on a running server
+    Drill(drill::Drill),
 }
 
 /// Runs the program; the arguments are those of the process.
@@ -82,9 +101,16 @@ pub fn run() -> ExitCode {
         Some(Command::Record(record)) => record.run(),
         Some(Command::Replay(replay)) => replay.run(),
         Some(Command::Verify(verify)) => verify.run(),
+        Some(Command::Doctor(doctor)) => doctor.run(),
+        Some(Command::Top(top)) => top.run(),
         Some(Command::Key(key)) => key.run(),
         Some(Command::Drain(drain)) => drain.run(),
         Some(Command::Reload(reload)) => reload.run(),
+        Some(Command::Status(status)) => status.run(),
+        Some(Command::Man(man)) => man.run(Arguments::command()),
+        Some(Command::Completions(completions)) => completions.run(Arguments::command()),
+        Some(Command::Kick(kick)) => kick.run(),
+        Some(Command::Drill(drill)) => drill.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,18 +8,16 @@ use std::io::{self, Write, stdout};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use super::failure::{Failure, written};
 use super::flags::{SettingFlags, host, layers};
-use super::logging;
+use super::logging::Log;
 use super::watch::{Display, watch};
 use crate::access::Access;
-use crate::config::Settings;
-use crate::config::raw::{Origin, Problem, Raw};
-use crate::config::resolve::resolve;
-use crate::server::{Server, StartError};
+use crate::config::resolve::{Resolved, resolve};
+use crate::config::{LogSettings, Settings};
+use crate::server::{Reread, Server, StartError};
 use crate::shell::signals::Stop;
+use crate::shell::supervisor;
 
 /// Serves events from sources to WebSocket subscribers.
 #[derive(Debug, clap::Args)]
@@ -30,9 +28,6 @@ pub struct Serve {
     /// Check the settings, print the effective ones with their origins, and exit
     #[arg(long)]
     check: bool,
-    /// What to log: off, error, warn, info, debug or trace [default: info] [env: FANFARE_LOG]
-    #[arg(long, value_name = "LEVEL")]
-    log: Option<String>,
     /// Show live figures: rows on a terminal, else a line every 2 s [default: off]
     #[arg(long)]
     view: bool,
@@ -49,10 +44,11 @@ impl Serve {
     /// # Errors
     /// Wrong settings, all of them; a start that failed; a view that cannot be drawn.
     pub fn run(self) -> Result<(), Failure> {
-        let mut raw = layers(self.config.as_deref(), self.settings.raw);
-        let filter = filter(self.log, &mut raw);
-        let resolved = resolve(&raw, &host(), None);
-        let resolved = resolved.map_err(|problems| Failure::Usage(problems.to_string()))?;
+        let read = move || -> Result<Resolved, String> {
+            let raw = layers(self.config.as_deref(), self.settings.raw.clone());
+            resolve(&raw, &host(), None).map_err(|problems| problems.to_string())
+        };
+        let resolved = read().map_err(Failure::Usage)?;
         if self.check {
             if let Some(access) = &resolved.settings.access {
                 Access::load(access).map_err(|error| Failure::Usage(error.to_string()))?;
@@ -61,24 +57,27 @@ impl Serve {
             return written(writeln!(stdout(), "{text}")).map(drop);
         }
         let display = if self.view { Display::suited(self.plain) } else { Display::Nothing };
-        logging::start(filter, display == Display::Rows);
-        let server = Running::start(&resolved.settings, Stop::install_with_reload())?;
-        server.say_ready()?;
-        server.run(display)
+        let log = start_log(&resolved.settings.log, display == Display::Rows)?;
+        let logs = log.clone();
+        let reread = Reread {
+            in_force: resolved.values,
+            read: Box::new(read),
+            apply: Box::new(move |settings| logs.apply(&settings.log)),
+        };
+        let stop = Stop::install_with_reload();
+        let running = Running::start(&resolved.settings, stop, Some(reread));
+        let ended = running.and_then(|running| {
+            running.say_ready()?;
+            running.run(display)
+        });
+        log.flush();
+        ended
     }
 }
 
-/// What to log, by flag, variable or default; a wrong one is among the problems of `raw`.
-fn filter(flag: Option<String>, raw: &mut Raw) -> EnvFilter {
-    let variable = || Some((std::env::var("FANFARE_LOG").ok()?, "FANFARE_LOG"));
-    let given = flag.map(|text| (text, "--log")).or_else(variable);
-    let (text, origin) = given.unwrap_or_else(|| ("info".into(), "--log"));
-    logging::filter(&text).unwrap_or_else(|wrong| {
-        let allowed = format!("allowed: {}", wrong.allowed);
-        let origin = Origin::Flag(origin.into());
-        raw.problems.push(Problem { origin, key: "log".into(), what: wrong.what, allowed });
-        EnvFilter::default()
-    })
+/// Starts the log of a server.
+pub(super) fn start_log(settings: &LogSettings, plain: bool) -> Result<Log, Failure> {
+    Log::start(settings, plain).map_err(|error| Failure::Run(format!("thread log: {error}")))
 }
 
 /// A server with the signals that stop it.
@@ -89,13 +88,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a server that the signals of `stop` end in order.
+    /// Starts a server that the signals of `stop` end in order, and whose settings can be read
+    /// again with `reread`.
     ///
     /// # Errors
     /// Why it could not start, with the cure.
-    pub fn start(settings: &Settings, stop: io::Result<Stop>) -> Result<Self, Failure> {
+    pub fn start(
+        settings: &Settings,
+        stop: io::Result<Stop>,
+        reread: Option<Reread>,
+    ) -> Result<Self, Failure> {
         let stop = stop.map_err(|error| Failure::Run(format!("signals: {error}")))?;
-        let server = Server::start(settings).map_err(|error| match error {
+        let server = Server::start(settings, reread).map_err(|error| match error {
             StartError::Access(error) => Failure::Usage(error.to_string()),
             error => Failure::Run(error.to_string()),
         })?;
@@ -108,7 +112,8 @@ impl Running {
         &self.server
     }
 
-    /// Prints the line that other programs wait for; a closed pipe is nobody waiting.
+    /// Prints the line that other programs wait for, and tells a service manager; a closed pipe is
+    /// nobody waiting.
     ///
     /// # Errors
     /// Standard output cannot be written to.
@@ -116,7 +121,9 @@ impl Running {
         let mut out = stdout().lock();
         let Server { listen, tls, sources, admin, .. } = &self.server;
         let line = ready_line(*listen, *tls, sources, *admin, std::process::id());
-        written(writeln!(out, "{line}").and_then(|()| out.flush())).map(drop)
+        let said = written(writeln!(out, "{line}").and_then(|()| out.flush())).map(drop);
+        supervisor::ready(&format!("serving at {listen}"));
+        said
     }
 
     /// Shows the figures until a signal or a command to drain, then drains and stops the server; a
@@ -135,6 +142,7 @@ impl Running {
 
     fn stop(self) {
         tracing::info!("stopping; a second signal ends it at once");
+        supervisor::stopping("stopping", self.server.stop_timeout());
         // Without a signal (the view failed) the first one is enough.
         let patience = self.stop.asked().min(1);
         let cut = self.server.stop(|| self.stop.asked() > patience);

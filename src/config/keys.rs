@@ -101,7 +101,21 @@ pub const KEYS: &[Key] = &[
         (SO_ATTACH_REUSEPORT_CBPF), for cards with a queue for each core",
         "",
     ),
-    key("admin", "ADDRESS", "Address of health and metrics, IP:PORT", "none"),
+    key("admin", "ADDRESS", "Address of health, metrics and the admin API, IP:PORT", "none"),
+    key(
+        "admin_token_file",
+        "FILE",
+        "File with the token that admin requests must show; needed where the address is no \
+        loopback",
+        "no token",
+    ),
+    key(
+        "ready_needs_sources",
+        "BOOL",
+        "/readyz also wants every source up: a producer connected, a replay not ended",
+        "",
+    ),
+    key("drills", "BOOL", "Allow `fanfare drill`, which cuts connections on purpose", ""),
     key("cores", "LIST", "One shard on each of these cores, such as 0-1,4", "all available"),
     key(
         "ingest_core",
@@ -172,6 +186,14 @@ pub const KEYS: &[Key] = &[
     ),
     key("stop_timeout", "TIME", "How long an orderly stop may take", ""),
     key("node", "NAME", "The node's name in `welcome`", "the host name"),
+    key("log", "LEVEL", "What to log: off, error, warn, info, debug, trace or target=level", ""),
+    key("log_format", "FORMAT", "Log lines for people or for programs: text or json", ""),
+    key(
+        "log_ends_per_second",
+        "COUNT",
+        "Connections whose end is logged in a second; of the others, how many; 0: none",
+        "",
+    ),
 ];
 
 /// The default of a setting as text; none where the host decides or nothing is the default.
@@ -180,7 +202,7 @@ pub fn default_text(name: &str) -> Option<String> {
     let time = |ms| show_duration(Duration::from_millis(ms));
     Some(match name {
         "listen" => "127.0.0.1:9001".into(),
-        "spin" => "false".into(),
+        "spin" | "ready_needs_sources" | "drills" => "false".into(),
         "log_bytes" => show_size(limits::LOG_BYTES),
         "ring_batches" => limits::RING_BATCHES.to_string(),
         "connections_max" => limits::CONNECTIONS_MAX.to_string(),
@@ -209,6 +231,9 @@ pub fn default_text(name: &str) -> Option<String> {
         "idle_timeout" => time(limits::IDLE_MS),
         "drain" => time(limits::DRAIN_MS),
         "stop_timeout" => time(limits::STOP_MS),
+        "log" => "info".into(),
+        "log_format" => "text".into(),
+        "log_ends_per_second" => limits::LOG_ENDS_PER_SECOND.to_string(),
         _ => return None,
     })
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod changes;
 pub mod file;
 pub mod keys;
 pub mod mapping;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The admin address, if any.
     pub admin: Option<SocketAddr>,
+    /// What is asked of those who come there, and what they may do.
+    pub admin_settings: AdminSettings,
     /// One shard on each of these cores.
     pub cores: Vec<usize>,
     /// The core of the ingest thread; may be one of `cores`.
@@ -93,6 +96,39 @@ pub struct Settings {
     pub stop_timeout: Duration,
     /// The node's name in `welcome`.
     pub node: String,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A level, or directives of tracing's filter; it was checked.
+    pub filter: String,
+    /// How lines are written.
+    pub format: LogFormat,
+    /// Ends of connections that are logged one by one in a second.
+    pub ends_per_second: u32,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The admin pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// File of the token that requests must show; none: there is none.
+    pub token_file: Option<PathBuf>,
+    /// The server is not ready while a source is down.
+    pub ready_needs_sources: bool,
+    /// Connections may be cut on purpose.
+    pub drills: bool,
 }
 
 /// The encrypted address.

@@ -130,7 +130,7 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Raw {
             "source" => raw.sources.extend(list().map(|url| RawSource { url, map: Vec::new() })),
             "map" => raw.maps.extend(list()),
             "rule" => raw.rules.extend(list().map(|rule| RawRule::parse(&rule))),
-            "config" | "log" => {}
+            "config" => {}
             _ => match KEYS.iter().find(|key| key.name == name) {
                 Some(key) => drop(raw.values.insert(key.name, given(&text))),
                 None => {

@@ -3,6 +3,8 @@
 //! Not here: reading the layers. Invariant: a [`Settings`] that leaves here is within
 //! [`crate::limits`], and its addresses do not collide.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -31,18 +33,25 @@ pub struct Resolved {
     pub settings: Settings,
     /// Each setting in the notation of `fanfare.toml`, with its origin as a comment.
     pub lines: Vec<String>,
+    /// What each setting comes to, to compare with another time that they are read.
+    pub values: Values,
 }
+
+/// What each setting comes to, whatever notation it was given in; those that are not set are left
+/// out.
+pub type Values = BTreeMap<&'static str, String>;
 
 /// Makes settings of all layers; `own` is the source of a server that brings its own.
 ///
 /// # Errors
 /// Every wrong setting, not only the first.
 pub fn resolve(raw: &Raw, host: &Host, own: Option<Source>) -> Result<Resolved, Problems> {
-    let mut resolver = Resolver { raw, problems: raw.problems.clone(), lines: Vec::new() };
+    let problems = raw.problems.clone();
+    let mut resolver = Resolver { raw, problems, lines: Vec::new(), values: Values::new() };
     let settings = resolver.settings(host, own);
-    let Resolver { mut problems, lines, .. } = resolver;
+    let Resolver { mut problems, lines, values, .. } = resolver;
     match settings {
-        Some(settings) if problems.is_empty() => Ok(Resolved { settings, lines }),
+        Some(settings) if problems.is_empty() => Ok(Resolved { settings, lines, values }),
         _ => {
             problems.sort_by_key(|problem| match &problem.origin {
                 Origin::File(_, line) => (0, *line),
@@ -59,12 +68,14 @@ struct Resolver<'a> {
     raw: &'a Raw,
     problems: Vec<Problem>,
     lines: Vec<String>,
+    values: Values,
 }
 
 impl Resolver<'_> {
     fn settings(&mut self, host: &Host, own: Option<Source>) -> Option<Settings> {
         let all_cores = values::show_cores(&host.cores);
-        let (listen, admin) = (self.address("listen"), self.address("admin"));
+        let listen = self.address("listen");
+        let (admin, admin_settings) = self.admin();
         let cores =
             self.take("cores", Some(all_cores), true, |text| values::cores(text, &host.cores));
         let ingest_core = self.take("ingest_core", None, false, |text| {
@@ -91,22 +102,19 @@ impl Resolver<'_> {
         let sockets = self.sockets();
         let upgrade_timeout = self.duration("upgrade_timeout", limits::TIMEOUT_MS_MIN);
         let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
-        let stop_timeout = self.duration("stop_timeout", 0);
-        let tls = self.tls(listen);
+        let (stop_timeout, tls) = (self.duration("stop_timeout", 0), self.tls(listen));
         let (access, auth_timeout) = (self.path("access"), self.duration("auth_timeout", 0));
         let (admission, liveness) = (self.admission(), self.liveness());
         let (drain, drain_to) = self.drain();
         let (control, take_over) = (self.path("control"), self.path("take_over"));
         let steer_by_cpu = self.take("steer_by_cpu", None, false, values::boolean);
-        let node = self.take("node", Some(host.name.clone()), true, |text| {
-            values::node(text, limits::NODE_BYTES_MAX)
-        });
-        let rules = self.rules();
+        let (node, log, rules) = (self.node(host), self.log(), self.rules());
         let sources = self.sources(own);
         self.collisions(listen, admin, &sources);
         Some(Settings {
             listen: listen?,
             admin,
+            admin_settings: admin_settings?,
             cores: cores?,
             ingest_core,
             spin: spin?,
@@ -140,6 +148,13 @@ impl Resolver<'_> {
             steer_by_cpu: steer_by_cpu?,
             stop_timeout: stop_timeout?,
             node: node?,
+            log: log?,
+        })
+    }
+
+    fn node(&mut self, host: &Host) -> Option<String> {
+        self.take("node", Some(host.name.clone()), true, |text| {
+            values::node(text, limits::NODE_BYTES_MAX)
         })
     }
 
@@ -165,7 +180,7 @@ impl Resolver<'_> {
 
     /// The value of a key: given, or `host`'s, or the table's default; none if that is the default
     /// or if it was wrong, which is then among the problems.
-    fn take<T>(
+    fn take<T: fmt::Debug>(
         &mut self,
         key: &'static str,
         host: Option<String>,
@@ -181,6 +196,7 @@ impl Resolver<'_> {
         };
         match parse(&given.text) {
             Ok(value) => {
+                self.values.insert(key, format!("{value:?}"));
                 let quote = if quoted { "\"" } else { "" };
                 self.lines
                     .push(format!("{key} = {quote}{}{quote}  # {}", given.text, given.origin));
@@ -245,6 +261,7 @@ impl Resolver<'_> {
             let origin = self.raw.rules[limits::RULES_MAX].origin.clone();
             self.problem(origin, "rule", Wrong::new(what, allowed));
         }
+        self.values.insert("rule", format!("{rules:?}"));
         rules
     }
 
@@ -296,6 +313,7 @@ impl Resolver<'_> {
             let allowed = format!("at most {}", limits::SOURCES_MAX);
             self.problem(Origin::Default, "source", Wrong::new(what, allowed));
         }
+        self.values.insert("source", format!("{sources:?}"));
         sources
     }
 
@@ -364,7 +382,9 @@ impl Resolver<'_> {
     }
 }
 
+mod admin;
 mod connections;
 mod journal;
+mod log;
 #[cfg(test)]
 mod tests;

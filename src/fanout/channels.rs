@@ -39,6 +39,47 @@ pub struct Channel {
     pub seq_last: [u64; 2],
     /// The cohorts that want it, in no order.
     pub interests: Vec<Interest>,
+    /// How many events come.
+    pub pace: Pace,
+}
+
+/// Events in a second, for people: what the last second brought, as it slides on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    /// When the second under way began, milliseconds modulo 2³².
+    since_ms: u32,
+    /// Events in it.
+    count: u32,
+    /// Events in the one before.
+    before: u32,
+}
+
+/// Milliseconds of a second.
+const SECOND_MS: u32 = 1_000;
+
+impl Pace {
+    /// Counts an event.
+    pub fn count(&mut self, now_ms: u32) {
+        let passed_ms = now_ms.wrapping_sub(self.since_ms);
+        if passed_ms >= SECOND_MS {
+            self.before = if passed_ms < 2 * SECOND_MS { self.count } else { 0 };
+            (self.since_ms, self.count) = (now_ms, 0);
+        }
+        self.count += 1;
+    }
+
+    /// Events in the second before `now_ms`.
+    #[must_use]
+    pub fn rate(&self, now_ms: u32) -> u64 {
+        let passed_ms = now_ms.wrapping_sub(self.since_ms);
+        let part = |count: u32, passed_ms: u32| {
+            u64::from(count) * u64::from(SECOND_MS.saturating_sub(passed_ms)) / u64::from(SECOND_MS)
+        };
+        match passed_ms.checked_sub(SECOND_MS) {
+            None => u64::from(self.count) + part(self.before, passed_ms),
+            Some(over_ms) => part(self.count, over_ms),
+        }
+    }
 }
 
 /// All channels and keys of a server, on one shard.
@@ -56,7 +97,13 @@ impl Channels {
         let id = ChannelId::try_from(self.channels.len()).expect("limits keep ids in 32 bits");
         let prefix = Prefix::new(&name);
         self.ids.insert(Arc::clone(&name), id);
-        self.channels.push(Channel { name, prefix, seq_last: [0; 2], interests: Vec::new() });
+        self.channels.push(Channel {
+            name,
+            prefix,
+            seq_last: [0; 2],
+            interests: Vec::new(),
+            pace: Pace::default(),
+        });
         id
     }
 
@@ -110,8 +157,36 @@ impl Channels {
         patterns.map(|pattern| index.get(pattern).map_or(0, |&place| counts[place])).collect()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// True when there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// Every channel with its id, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (ChannelId, &Channel)> {
         (0..).zip(&self.channels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_last_second_and_fades_when_nothing_comes() {
+        let mut pace = Pace::default();
+        let start = u32::MAX - 1_500;
+        (0..3_000_u32).for_each(|ms| pace.count(start.wrapping_add(ms)));
+        let end = start.wrapping_add(3_000);
+        assert!((900..=1_100).contains(&pace.rate(end)), "{}", pace.rate(end));
+        assert!(pace.rate(end.wrapping_add(1_500)) < 600);
+        assert_eq!(pace.rate(end.wrapping_add(5_000)), 0);
     }
 }

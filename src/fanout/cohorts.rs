@@ -100,6 +100,12 @@ impl Cohort {
         self.links.iter().map(|link| link.channel)
     }
 
+    /// How many channels exist and are wanted.
+    #[must_use]
+    pub const fn channel_count(&self) -> usize {
+        self.links.len()
+    }
+
     /// One more connection holds the set.
     pub const fn add_holder(&mut self) {
         self.holders += 1;

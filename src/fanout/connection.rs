@@ -108,6 +108,32 @@ pub struct Connection {
     pub member: Member,
     /// Signs of life.
     pub life: Life,
+    /// What it was sent, for the log.
+    pub sent: Sent,
+}
+
+/// What a connection was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Data frames that the kernel took in full.
+    pub events: u64,
+    /// Bytes that the kernel took, before TLS.
+    pub bytes: u64,
+}
+
+/// A connection that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Which one.
+    pub id: ConnectionId,
+    /// Why.
+    pub reason: CloseReason,
+    /// Who it was; counted as connected until this is dropped.
+    pub member: Member,
+    /// What it was sent.
+    pub sent: Sent,
+    /// Events that its loss receipts counted.
+    pub missed: u64,
 }
 
 /// When a connection's client was heard, and what it was told of.
@@ -213,7 +239,7 @@ pub(super) fn check(index: usize, connection: &Connection, view: &View<'_>) {
     }
 }
 
-const _: () = assert!(size_of::<Connection>() <= 200, "an idle connection stays small");
+const _: () = assert!(size_of::<Connection>() <= 216, "an idle connection stays small");
 
 #[cfg(test)]
 mod tests {

@@ -145,6 +145,18 @@ impl FrameLog {
         self.seq_last
     }
 
+    /// Bytes of the ring that hold frames.
+    #[must_use]
+    pub fn bytes_used(&self) -> u64 {
+        if self.tail == self.head { 0 } else { self.position - self.entry(self.tail).position }
+    }
+
+    /// Bytes of the ring.
+    #[must_use]
+    pub const fn capacity(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// The entry `number`, which must be in `tail..head`.
     #[must_use]
     pub fn entry(&self, number: u64) -> &Entry {

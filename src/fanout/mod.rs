@@ -11,6 +11,7 @@ pub mod connection;
 pub mod gather;
 pub mod lag;
 pub mod log;
+pub mod losses;
 pub mod pattern_index;
 pub mod recovery;
 pub mod retained;

@@ -63,6 +63,8 @@ pub enum Command {
         /// The channel as it was written, not checked yet.
         channel: String,
     },
+    /// Asks how this connection is doing.
+    Whoami,
     /// Shows a credential, or a newer one.
     Auth {
         /// A key or a token, as it was written.
@@ -112,6 +114,7 @@ impl Command {
             Self::Unsubscribe { .. } => "unsubscribe",
             Self::List => "list",
             Self::Ping => "ping",
+            Self::Whoami => "whoami",
             Self::Verify { .. } => "verify",
             Self::Auth { .. } => "auth",
         }
@@ -128,7 +131,7 @@ impl Command {
     pub fn channels(&self) -> &[String] {
         match self {
             Self::Subscribe { channels, .. } | Self::Unsubscribe { channels } => channels,
-            Self::List | Self::Ping | Self::Verify { .. } | Self::Auth { .. } => &[],
+            Self::List | Self::Ping | Self::Whoami | Self::Verify { .. } | Self::Auth { .. } => &[],
         }
     }
 }
@@ -191,7 +194,7 @@ fn command(object: &Object<'_>) -> Result<Command, Fault> {
     let method = match object.get("method") {
         None => {
             let message = "field 'method' is missing; the methods are subscribe, unsubscribe, \
-                           list, ping, verify, auth";
+                           list, ping, verify, whoami, auth";
             return Err(Fault(ErrorCode::MethodMissing, message.into()));
         }
         Some(Value::String(method)) => method,
@@ -219,10 +222,11 @@ fn command(object: &Object<'_>) -> Result<Command, Fault> {
             Ok(Command::Verify { channel: channel(params)? })
         }
         "ping" => only_fields(params, "ping", &[]).map(|()| Command::Ping),
+        "whoami" => only_fields(params, "whoami", &[]).map(|()| Command::Whoami),
         unknown => {
             let message = format!(
                 "there is no method '{}'; the methods are subscribe, unsubscribe, list, ping, \
-                 verify, auth",
+                 verify, whoami, auth",
                 cut(unknown)
             );
             Err(Fault(ErrorCode::MethodUnknown, message))

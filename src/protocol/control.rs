@@ -14,7 +14,7 @@ pub enum Request {
         /// Over this time, milliseconds; none: as long as the settings say.
         window_ms: Option<u64>,
     },
-    /// Read certificates and access rules again.
+    /// Read settings, certificates and access rules again.
     Reload,
     /// Say how it is.
     Status,
@@ -118,6 +118,9 @@ pub struct Reply {
     /// What was read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reloaded: Option<Vec<String>>,
+    /// Settings that have changed, and are in force after a restart only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_restart: Option<Vec<String>>,
     /// What the listeners are for that come behind the line, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<String>>,

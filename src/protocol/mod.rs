@@ -12,4 +12,5 @@ pub mod reply;
 pub mod state_hash;
 pub mod terms;
 pub mod tls;
+pub mod whoami;
 pub mod ws;

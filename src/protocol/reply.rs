@@ -414,7 +414,7 @@ fn channel_results(
 }
 
 /// Opens a reply; [`times`] ends it.
-fn head(out: &mut Vec<u8>, method: Option<&str>, success: bool, req_id: Option<&ReqId>) {
+pub(super) fn head(out: &mut Vec<u8>, method: Option<&str>, success: bool, req_id: Option<&ReqId>) {
     literal(out, "{");
     if let Some(method) = method {
         literal(out, r#""method":"#);
@@ -434,7 +434,7 @@ fn echo(out: &mut Vec<u8>, req_id: Option<&ReqId>) {
     }
 }
 
-fn times(out: &mut Vec<u8>, time_in: u64, time_out: u64) {
+pub(super) fn times(out: &mut Vec<u8>, time_in: u64, time_out: u64) {
     number(out, r#","time_in":"#, time_in);
     number(out, r#","time_out":"#, time_out);
     literal(out, "}");
@@ -489,7 +489,7 @@ fn error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
     literal(out, if code.retryable() { "true}" } else { "false}" });
 }
 
-fn separated<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn separated<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
             literal(out, ",");
@@ -498,12 +498,12 @@ fn separated<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)
     }
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+pub(super) fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     literal(out, name);
     write_u64(out, value);
 }
 
-fn literal(out: &mut Vec<u8>, text: &str) {
+pub(super) fn literal(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 

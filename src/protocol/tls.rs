@@ -189,6 +189,14 @@ impl Session {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The name of the cipher suite, as the standard has it; none before the handshake is done.
+    #[must_use]
+    pub fn cipher(&self) -> Option<String> {
+        let suite = self.connection.negotiated_cipher_suite()?.suite();
+        // The library writes TLS13_ where RFC 8446 has TLS_.
+        suite.as_str().map(|name| name.replacen("TLS13_", "TLS_", 1))
+    }
+
     /// The DNS names of the client's certificate, which was verified; none without one.
     #[must_use]
     pub fn client_names(&self) -> Option<Box<[Box<str>]>> {

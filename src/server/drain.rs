@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::shell::changeable::InForce;
 use crate::shell::clock;
 use crate::shell::doorman::Doorman;
 use crate::shell::life::Life;
+use crate::shell::supervisor;
 use crate::telemetry::{Cell, ShardCounters, Telemetry};
 
 /// What a drain needs to know of a server.
@@ -17,16 +19,23 @@ pub(super) struct Drain {
     pub(super) life: Arc<Life>,
     pub(super) doorman: Doorman,
     pub(super) telemetry: Arc<Telemetry>,
-    /// How long one takes that names no time; zero: there is none before a stop.
-    pub(super) window: Duration,
+    /// How long one takes that names no time, among others.
+    pub(super) in_force: Arc<InForce>,
 }
 
 impl Drain {
     /// Begins to send every client away, over `window` or else the usual time.
     pub(super) fn begin(&self, window: Option<Duration>) {
-        let window = window.unwrap_or(self.window);
-        tracing::info!("draining {} clients over {} s", self.clients(), window.as_secs_f64());
+        let window = window.unwrap_or_else(|| self.window());
+        let status = format!("draining {} clients over {} s", self.clients(), window.as_secs_f64());
+        tracing::info!("{status}");
         self.life.drain(window);
+        supervisor::stopping(&status, window.saturating_add(self.in_force.load().stop_timeout));
+    }
+
+    /// How long one takes that names no time; zero: there is none before a stop.
+    pub(super) fn window(&self) -> Duration {
+        self.in_force.load().drain
     }
 
     /// Leaves newcomers to a successor, and sends those who are here away.

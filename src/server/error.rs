@@ -1,6 +1,7 @@
 //! Why a server could not start: cause and cure.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::access::AccessError;
 use crate::journal::JournalError;
@@ -26,6 +27,17 @@ pub enum StartError {
     /// The journal was checked, and could not be read again.
     #[error("journal: {0}; see dmesg for what the disk says, and start again")]
     Restore(io::Error),
+    /// The file of the admin token cannot be used.
+    #[error(
+        "admin_token_file {}: {reason}; make one with: head -c 32 /dev/urandom | base64 > {}",
+        .path.display(), .path.display()
+    )]
+    AdminToken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// An address cannot be bound.
     #[error("{what} {address}: {source}{}", cure(.what, .address, .source))]
     Bind {
@@ -93,6 +105,11 @@ pub(super) fn bind_error(
     source: io::Error,
 ) -> StartError {
     StartError::Bind { what, address: address.to_string(), source }
+}
+
+/// The error of a thread that runs on any core.
+pub(super) fn no_thread(name: &str, error: &io::Error) -> StartError {
+    StartError::Thread { name: name.to_owned(), core: "any".into(), reason: error.to_string() }
 }
 
 /// The error of listeners that nobody can wait at.

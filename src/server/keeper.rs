@@ -8,12 +8,13 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::drain::Drain;
-use super::reload::Reloads;
+use super::reload::{Reloaded, Reloads};
 use crate::limits::{CONTROL_MS, CONTROL_PERIOD_MS, DRAIN_MS_MAX, FILES_MS, TAKE_OVER_MS};
 use crate::protocol::control::{Refusal, Reply, Request};
 use crate::shell::clock;
 use crate::shell::control::{ControlListener, ControlStream};
 use crate::shell::estate::Named;
+use crate::shell::supervisor;
 
 /// What the thread works with.
 #[derive(Debug)]
@@ -95,16 +96,27 @@ impl Keeper {
     }
 
     fn reload(&mut self) -> Reply {
-        let (done, wrong) = self.reloads.reload();
+        supervisor::reloading();
+        let Reloaded { done, after_restart, wrong } = self.reloads.reload();
+        supervisor::reloaded();
         for what in &done {
             tracing::info!("{what} were read again and are in force");
         }
+        for key in &after_restart {
+            tracing::warn!("{key} has changed, and is in force after a restart");
+        }
         if wrong.is_empty() {
-            let reloaded = done.iter().map(|&what| what.to_owned()).collect();
-            return Reply { reloaded: Some(reloaded), ..Reply::done() };
+            let after_restart = after_restart.iter().map(|&key| key.to_owned()).collect();
+            return Reply {
+                reloaded: Some(done),
+                after_restart: Some(after_restart),
+                ..Reply::done()
+            };
         }
         let message = wrong.join("; ");
-        tracing::error!("what was in force before stays: {message}");
+        for line in message.lines() {
+            tracing::error!("what was in force before stays: {line}");
+        }
         Reply::refused(Refusal { code: "reload_failed".into(), message })
     }
 

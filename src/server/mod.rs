@@ -6,6 +6,7 @@
 //! here: what the threads do. Invariant: when [`Server::start`] returns, clients and producers can
 //! connect.
 
+mod admin;
 mod drain;
 mod error;
 mod journal;
@@ -29,26 +30,31 @@ use crate::fanout::shard::ShardSettings;
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::{Sender, ring};
 use crate::shell::accept::Entrance;
-use crate::shell::admin;
+use crate::shell::admin::{About, Admin};
 use crate::shell::certificates::Certificates;
+use crate::shell::changeable::InForce;
 use crate::shell::checks::check_host;
+use crate::shell::clock;
 use crate::shell::control::ControlListener;
 use crate::shell::doorman::Doorman;
 use crate::shell::estate::Named;
 use crate::shell::executor::{self, Thread};
 use crate::shell::feed::Feed;
+use crate::shell::mailbox::Mailbox;
 use crate::shell::net::Listener;
 use crate::shell::shard_loop::{self, ShardParts};
 use crate::shell::ticker::{self, Ticks};
+use crate::shell::watchdog;
 use crate::telemetry::Telemetry;
 
 use drain::Drain;
 pub use error::StartError;
-use error::no_doorman;
+use error::{no_doorman, no_thread};
 use journal::Beginning;
 use keeper::Keeper;
 use listeners::Listeners;
 use reload::Reloads;
+pub use reload::Reread;
 use sources::Ready;
 
 /// A running server; dropping it stops it without patience.
@@ -72,16 +78,18 @@ pub struct Server {
     socket_files: Vec<PathBuf>,
     shards: Vec<Thread<usize>>,
     ingest: Option<Thread<()>>,
+    admin_pages: Option<Thread<()>>,
 }
 
 impl Server {
-    /// Checks the host, binds, starts every thread, and returns once clients can connect.
+    /// Checks the host, binds, starts every thread, and returns once clients can connect. With
+    /// `reread`, a reload reads the settings again.
     ///
     /// # Errors
     /// The first thing that failed, with the command that cures it.
-    pub fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub fn start(settings: &Settings, reread: Option<Reread>) -> Result<Self, StartError> {
         // Each shard its part, so that a full one still has a descriptor to refuse with.
-        let connections_allowed = check_host(settings.cores.len() + 1)? / settings.cores.len();
+        let connections_allowed = check_host(executors(settings))? / settings.cores.len();
         if connections_allowed < settings.connections_max {
             tracing::info!(
                 connections_max = settings.connections_max,
@@ -95,40 +103,47 @@ impl Server {
         let doorman = Doorman::start(Arc::clone(&life)).map_err(no_doorman)?;
         let gate = Arc::new(Gate::load(settings.access.as_deref())?);
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?;
+        let token = admin::token(settings)?;
         let mut bound = Listeners::bind(settings, &doorman, &gate, certificates.as_ref())?;
 
-        let telemetry = Arc::new(Telemetry::new(settings.cores.len()));
+        let telemetry = Arc::new(Telemetry::with_sources(settings.cores.len(), &bound.urls));
+        let mailboxes: Vec<_> = settings.cores.iter().map(|_| Arc::<Mailbox>::default()).collect();
         let (reload, asked) = channel();
-        let window = settings.drain;
+        let in_force = Arc::new(InForce::new(settings));
         let mut server = Self {
             listen: bound.listen,
             tls: bound.tls,
             sources: bound.urls,
             admin: bound.admin.as_ref().map(|(_, address)| *address),
             telemetry: Arc::clone(&telemetry),
-            drain: Drain { life, doorman, telemetry, window },
+            drain: Drain { life, doorman, telemetry, in_force: Arc::clone(&in_force) },
             reload,
             sources_left: Arc::new(AtomicUsize::new(bound.sources.len())),
             socket_files: sources::socket_files(settings),
             shards: Vec::new(),
             ingest: None,
+            admin_pages: None,
         };
-        let reloads = Reloads::new(Arc::clone(&gate), certificates);
+        let reloads = Reloads::new(reread, in_force, Arc::clone(&gate), certificates);
         let shard_settings =
             shards::settings(settings, connections_allowed, gate, &beginning.epoch);
+        let about = server.about(settings, &beginning.epoch);
         let mut ticks =
-            ticker::start(settings.cores.len() + 1).map_err(|error| StartError::Thread {
-                name: "ticker".into(),
-                core: "any".into(),
-                reason: error.to_string(),
-            })?;
-        let ticks_of_shards = ticks.split_off(1);
-        let rings =
-            server.start_shards(settings, &shard_settings, bound.entrances, ticks_of_shards)?;
-        let ticks = ticks.pop().expect("one for each executor");
-        let admin = bound.admin.map(|(listener, _)| listener);
+            ticker::start(executors(settings)).map_err(|error| no_thread("ticker", &error))?;
+        // Shards take theirs first, from the end.
+        let shards_begin = ticks.len() - settings.cores.len();
+        let pulses = ticks[shards_begin..].iter().map(Ticks::pulse).collect();
+        let parts = Parts { entrances: bound.entrances, mailboxes: &mailboxes };
+        let rings = server.start_shards(settings, &shard_settings, parts, &mut ticks)?;
+        let mut next_ticks = || ticks.pop().expect("one for each executor");
         let restored =
-            server.start_ingest(settings, beginning, rings, bound.sources, admin, ticks)?;
+            server.start_ingest(settings, beginning, rings, bound.sources, next_ticks())?;
+        if let Some((listener, _)) = bound.admin {
+            let (telemetry, life) = (Arc::clone(&server.telemetry), Arc::clone(&server.drain.life));
+            let settings = settings.admin_settings.clone();
+            let pages = move || Admin::new(settings, about, token, telemetry, life, mailboxes);
+            server.start_admin(listener, pages, next_ticks())?;
+        }
         journal::wait(&restored, &server.shards, &server.telemetry)?;
         server.drain.life.open();
         // Now that everybody is served here, the server before may stop to accept.
@@ -136,7 +151,19 @@ impl Server {
             tracing::error!("{error}; the server before may still accept");
         }
         server.start_keeper(reloads, asked, bound.control, bound.estate.into_kept())?;
+        watchdog::start(pulses).map_err(|error| no_thread("watchdog", &error))?;
         Ok(server)
+    }
+
+    fn about(&self, settings: &Settings, epoch: &str) -> About {
+        About {
+            node: settings.node.clone(),
+            epoch: epoch.to_owned(),
+            listen: self.listen,
+            tls: self.tls,
+            ring_batches: settings.ring_batches,
+            started_ns: clock::now().monotonic_ns,
+        }
     }
 
     /// Begins to send every client away, over `window` or else the time that the settings say. New
@@ -147,8 +174,14 @@ impl Server {
 
     /// How long a drain takes that names no time; zero: there is none before a stop.
     #[must_use]
-    pub const fn drain_window(&self) -> Duration {
-        self.drain.window
+    pub fn drain_window(&self) -> Duration {
+        self.drain.window()
+    }
+
+    /// How long an orderly stop may take.
+    #[must_use]
+    pub fn stop_timeout(&self) -> Duration {
+        self.drain.in_force.load().stop_timeout
     }
 
     /// True once a drain has begun.
@@ -163,7 +196,7 @@ impl Server {
         self.drain.has_ended()
     }
 
-    /// Asks to read certificates and access rules again; what comes of it is logged.
+    /// Asks to read settings, certificates and access rules again; what comes of it is logged.
     pub fn reload(&self) {
         // The keeper has ended when the server stops or has handed over.
         let _ = self.reload.send(());
@@ -183,6 +216,11 @@ impl Server {
             && let Err(reason) = ingest.join()
         {
             tracing::error!(reason, "the ingest thread failed");
+        }
+        if let Some(pages) = self.admin_pages.take()
+            && let Err(reason) = pages.join()
+        {
+            tracing::error!(reason, "the admin thread failed");
         }
         // A successor listens there.
         let files = self.socket_files.iter().filter(|_| !self.drain.life.is_handed_over());
@@ -223,13 +261,10 @@ impl Server {
         &mut self,
         settings: &Settings,
         shard_settings: &ShardSettings,
-        entrances: Vec<Vec<Entrance>>,
-        mut ticks: Vec<Ticks>,
+        Parts { entrances, mailboxes }: Parts<'_>,
+        ticks: &mut Vec<Ticks>,
     ) -> Result<Vec<Sender<Arc<Batch>>>, StartError> {
-        let addresses = Arc::new(Addresses::new(
-            settings.admission.address_connections_max,
-            settings.admission.address_accept_rate,
-        ));
+        let addresses = Arc::new(Addresses::default());
         let mut rings = Vec::new();
         for (number, entrances) in entrances.into_iter().enumerate() {
             let (sender, receiver) = ring(settings.ring_batches);
@@ -241,10 +276,9 @@ impl Server {
                 ring: receiver,
                 telemetry: Arc::clone(&self.telemetry),
                 ticks: ticks.pop().expect("one for each shard"),
+                mailbox: Arc::clone(&mailboxes[number]),
                 life: Arc::clone(&self.drain.life),
-                stop_timeout: settings.stop_timeout,
-                upgrade_timeout: settings.upgrade_timeout,
-                admission: settings.admission,
+                in_force: Arc::clone(&self.drain.in_force),
                 addresses: Arc::clone(&addresses),
                 sockets: settings.sockets,
                 spin: settings.spin,
@@ -267,11 +301,7 @@ impl Server {
     ) -> Result<(), StartError> {
         let keeper = Keeper { drain: self.drain.clone(), reloads, asked, control, listeners };
         let thread = std::thread::Builder::new().name("keeper".into());
-        thread.spawn(|| keeper.run()).map(drop).map_err(|error| StartError::Thread {
-            name: "keeper".into(),
-            core: "any".into(),
-            reason: error.to_string(),
-        })
+        thread.spawn(|| keeper.run()).map(drop).map_err(|error| no_thread("keeper", &error))
     }
 
     /// Starts the ingest thread; it says when the journal's batches are in the rings.
@@ -281,7 +311,6 @@ impl Server {
         beginning: Beginning,
         rings: Vec<Sender<Arc<Batch>>>,
         ready: Vec<Ready>,
-        admin: Option<Listener>,
         mut ticks: Ticks,
     ) -> Result<Receiver<io::Result<u64>>, StartError> {
         let Beginning { sequencer, journal, .. } = beginning;
@@ -297,10 +326,7 @@ impl Server {
             );
         }
         let thread = start_thread("ingest", settings.ingest_core, move || async move {
-            let feed = Feed::new(sequencer, rings, Arc::clone(&telemetry), Arc::clone(&life));
-            if let Some(listener) = admin {
-                executor::spawn(admin::serve(listener, telemetry, life));
-            }
+            let feed = Feed::new(sequencer, rings, telemetry, life);
             let done = journal::restore(&feed, journal).await;
             let is_whole = done.is_ok();
             // Nobody waits for it if another part of the start has failed.
@@ -320,6 +346,37 @@ impl Server {
         self.ingest = Some(thread);
         Ok(restored)
     }
+
+    /// Starts the thread of the admin pages.
+    fn start_admin(
+        &mut self,
+        listener: Listener,
+        pages: impl FnOnce() -> Admin + Send + 'static,
+        mut ticks: Ticks,
+    ) -> Result<(), StartError> {
+        let life = Arc::clone(&self.drain.life);
+        let thread = start_thread("admin", None, move || async move {
+            executor::spawn(pages().serve(listener));
+            while !life.is_stopping() {
+                ticks.next().await;
+            }
+        })?;
+        self.admin_pages = Some(thread);
+        Ok(())
+    }
+}
+
+/// What shards are started with beside the settings.
+struct Parts<'a> {
+    /// Where the connections of each come in.
+    entrances: Vec<Vec<Entrance>>,
+    /// Where each is asked.
+    mailboxes: &'a [Arc<Mailbox>],
+}
+
+/// Executors of a server: one for each shard, one for the sources, one for the admin pages.
+fn executors(settings: &Settings) -> usize {
+    settings.cores.len() + 1 + usize::from(settings.admin.is_some())
 }
 
 impl Drop for Server {

@@ -1,20 +1,54 @@
-//! What is read again while the server runs: access rules and certificates.
+//! What is read again while the server runs: settings, access rules and certificates.
 //!
 //! Each part is replaced whole or not at all; nobody who is in is dropped for it, unless the new
 //! rules say so. Not here: when ([`super::keeper`]). Invariant: what cannot be used changes
-//! nothing.
+//! nothing, and settings that are wrong change nothing at all.
 
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::access::Gate;
+use crate::config::Settings;
+use crate::config::changes::{Changes, changes};
+use crate::config::resolve::{Resolved, Values};
 use crate::shell::certificates::Certificates;
+use crate::shell::changeable::InForce;
+
+/// How the settings of a server are read again.
+pub struct Reread {
+    /// What is in force.
+    pub in_force: Values,
+    /// Reads them; or everything that is wrong with them.
+    pub read: Box<dyn Fn() -> Result<Resolved, String> + Send>,
+    /// Puts those in force that are not the server's own.
+    pub apply: Box<dyn Fn(&Settings) + Send>,
+}
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Reread").field("in_force", &self.in_force).finish_non_exhaustive()
+    }
+}
+
+/// What came of a reload.
+#[derive(Debug, Default)]
+pub(super) struct Reloaded {
+    /// What was read and is in force.
+    pub(super) done: Vec<String>,
+    /// Settings that need a restart.
+    pub(super) after_restart: Vec<&'static str>,
+    /// What is wrong with the rest.
+    pub(super) wrong: Vec<String>,
+}
 
 /// What is read again.
 #[derive(Debug)]
 pub(super) struct Reloads {
+    settings: Option<Reread>,
+    in_force: Arc<InForce>,
     gate: Arc<Gate>,
     certificates: Option<Arc<Certificates>>,
     /// What the files of the access rules were like when they were last read.
@@ -25,17 +59,31 @@ pub(super) struct Reloads {
 type Stamp = (PathBuf, Option<(SystemTime, u64)>);
 
 impl Reloads {
-    pub(super) fn new(gate: Arc<Gate>, certificates: Option<Arc<Certificates>>) -> Self {
+    pub(super) fn new(
+        settings: Option<Reread>,
+        in_force: Arc<InForce>,
+        gate: Arc<Gate>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
         let rules = stamps(&gate);
-        Self { gate, certificates, rules }
+        Self { settings, in_force, gate, certificates, rules }
     }
 
-    /// Reads everything again; what was read, and what is wrong with the rest.
-    pub(super) fn reload(&mut self) -> (Vec<&'static str>, Vec<String>) {
-        let (mut done, mut wrong) = (Vec::new(), Vec::new());
-        let mut note = |what, result: Result<(), String>| match result {
-            Ok(()) => done.push(what),
-            Err(error) => wrong.push(error),
+    /// Reads everything again.
+    pub(super) fn reload(&mut self) -> Reloaded {
+        let mut reloaded = Reloaded::default();
+        match self.reload_settings() {
+            Err(error) => return Reloaded { wrong: vec![error], ..reloaded },
+            Ok(Changes { in_force, after_restart }) => {
+                if !in_force.is_empty() {
+                    reloaded.done.push(format!("settings ({})", in_force.join(", ")));
+                }
+                reloaded.after_restart = after_restart;
+            }
+        }
+        let mut note = |what: &str, result: Result<(), String>| match result {
+            Ok(()) => reloaded.done.push(what.to_owned()),
+            Err(error) => reloaded.wrong.push(error),
         };
         if !self.rules.is_empty() {
             note(RULES, self.reload_rules());
@@ -43,7 +91,25 @@ impl Reloads {
         if let Some(certificates) = &self.certificates {
             note(CERTIFICATES, certificates.reload().map_err(|error| error.to_string()));
         }
-        (done, wrong)
+        reloaded
+    }
+
+    /// Reads the settings again, and puts in force what may change.
+    fn reload_settings(&mut self) -> Result<Changes, String> {
+        let Some(reread) = &mut self.settings else { return Ok(Changes::default()) };
+        let Resolved { settings, values, .. } = (reread.read)()?;
+        let changes = changes(&reread.in_force, &values);
+        if !changes.in_force.is_empty() {
+            self.in_force.replace(&settings);
+            (reread.apply)(&settings);
+        }
+        for &key in &changes.in_force {
+            match values.get(key) {
+                Some(value) => reread.in_force.insert(key, value.clone()),
+                None => reread.in_force.remove(key),
+            };
+        }
+        Ok(changes)
     }
 
     /// Reads again what has changed since it was last read or tried to be.

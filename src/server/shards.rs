@@ -39,7 +39,6 @@ pub(super) fn settings(
         ping_ns: clock::nanoseconds(settings.liveness.ping_interval),
         pong_ns: clock::nanoseconds(settings.liveness.pong_timeout),
         idle_ns: clock::nanoseconds(settings.liveness.idle_timeout),
-        drain_to: settings.drain_to.iter().map(|to| to.as_str().into()).collect(),
     }
 }
 

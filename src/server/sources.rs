@@ -27,12 +27,27 @@ pub(super) enum Ready {
 
 /// Runs a source until it ends.
 pub(super) async fn run(source: Ready, feed: Feed) {
+    let set_up = |number, is_up: bool| {
+        if let Some(counters) = feed.source(number) {
+            counters.is_up.set(u64::from(is_up));
+        }
+    };
     match source {
         Ready::Producers(listener, settings) => {
             producers::serve(listener, feed, settings).await;
         }
-        Ready::Stdin(settings) => stdin::run(feed, settings).await,
-        Ready::Replay(replay, settings) => replay::run(replay, feed, settings).await,
+        Ready::Stdin(settings) => {
+            let number = settings.number;
+            set_up(number, true);
+            stdin::run(feed.clone(), settings).await;
+            set_up(number, false);
+        }
+        Ready::Replay(replay, settings) => {
+            let number = settings.number;
+            set_up(number, true);
+            replay::run(replay, feed.clone(), settings).await;
+            set_up(number, false);
+        }
     }
 }
 
@@ -55,8 +70,9 @@ pub(super) fn bind(
 ) -> Result<(Vec<String>, Vec<Ready>), StartError> {
     let mut urls = Vec::new();
     let mut ready = Vec::new();
-    for Source { address, map } in &settings.sources {
+    for (number, Source { address, map }) in settings.sources.iter().enumerate() {
         let producer = SourceSettings {
+            number,
             rules: map.clone(),
             line_bytes_max: settings.line_bytes_max,
             // Who may write to a Unix socket is decided by its file; the others are our own.

@@ -8,13 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{Addresses, Network, Permit};
-use crate::config::AdmissionSettings;
+use crate::access::{AddressLimits, Addresses, Network, Permit};
 use crate::limits::{
     ACCEPT_AHEAD_MS, REFUSALS_MAX, RETRY_AFTER_SECONDS_MAX, RETRY_AFTER_SECONDS_MIN,
 };
 use crate::protocol::ws::handshake::Rejection;
 
+use super::changeable::InForce;
 use super::clock;
 use super::executor;
 use super::random;
@@ -23,7 +23,7 @@ use super::shard_loop::Core;
 /// What one shard knows of those who come.
 #[derive(Debug)]
 pub(super) struct Admission {
-    settings: AdmissionSettings,
+    in_force: Arc<InForce>,
     addresses: Arc<Addresses>,
     /// When the next connection is due at the allowed rate, nanoseconds of the monotonic clock.
     next_ns: Cell<u64>,
@@ -34,9 +34,9 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) const fn new(settings: AdmissionSettings, addresses: Arc<Addresses>) -> Self {
+    pub(super) const fn new(in_force: Arc<InForce>, addresses: Arc<Addresses>) -> Self {
         Self {
-            settings,
+            in_force,
             addresses,
             next_ns: Cell::new(0),
             under_way: Cell::new(0),
@@ -46,7 +46,7 @@ impl Admission {
 
     /// Waits until one more connection may be taken; others wait in the kernel's backlog.
     pub(super) async fn pace(&self) {
-        let Some(rate) = self.settings.accept_rate else { return };
+        let Some(rate) = self.in_force.load().admission.accept_rate else { return };
         let now_ns = clock::now().monotonic_ns;
         let due_ns = self.next_ns.get().max(now_ns);
         self.next_ns.set(due_ns + 1_000_000_000 / u64::from(rate));
@@ -90,13 +90,19 @@ impl Core {
     /// Decides whether a handshake that has begun may go on; what is returned counts the connection
     /// of an address until it is dropped.
     pub(super) fn admit(&self, peer: Option<IpAddr>) -> Result<Option<Permit<Network>>, Rejection> {
-        let Admission { settings, addresses, under_way, .. } = &self.admission;
+        let Admission { in_force, addresses, under_way, .. } = &self.admission;
         let others = under_way.get() - 1;
+        let settings = in_force.load().admission;
         if others >= settings.handshakes_max || !self.has_room(others) {
             return Err(at_capacity());
         }
         let Some(peer) = peer else { return Ok(None) };
-        addresses.admit(peer, clock::now().monotonic_ns).map_err(|too_many| Rejection::TooMany {
+        let limits = AddressLimits {
+            open_max: settings.address_connections_max,
+            new_in_a_minute: settings.address_accept_rate,
+        };
+        let admitted = addresses.admit(peer, limits, clock::now().monotonic_ns);
+        admitted.map_err(|too_many| Rejection::TooMany {
             reason: too_many.text(),
             retry_after_s: retry_after_s(),
         })

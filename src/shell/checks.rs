@@ -1,4 +1,6 @@
 //! What the host must allow before a server can start; a refusal names the command that cures it.
+//!
+//! Not here: everything else that a host should be (`doctor`).
 
 use std::io;
 
@@ -13,13 +15,13 @@ pub enum HostError {
     #[error(
         "io_uring is not allowed here ({0}); try: sudo sysctl -w kernel.io_uring_disabled=0 (in a \
          container, also allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp \
-         profile)"
+         profile); fanfare doctor looks at the whole host"
     )]
     IoUring(io::Error),
     /// Too little memory may be locked.
     #[error(
         "{needed} bytes of locked memory are needed and {allowed} are allowed; try: ulimit -l {} \
-         (systemd: LimitMEMLOCK={needed})",
+         (systemd: LimitMEMLOCK={needed}); fanfare doctor looks at the whole host",
         needed / 1024
     )]
     LockedMemory {
@@ -31,7 +33,7 @@ pub enum HostError {
     /// Too few descriptors.
     #[error(
         "{allowed} file descriptors are allowed, fewer than {needed}; try: ulimit -n 1048576 \
-         (systemd: LimitNOFILE=1048576)"
+         (systemd: LimitNOFILE=1048576); fanfare doctor looks at the whole host"
     )]
     Descriptors {
         /// The least that makes sense.
@@ -47,7 +49,7 @@ pub enum HostError {
 /// # Errors
 /// The first thing that is not allowed.
 pub fn check_host(executors: usize) -> Result<usize, HostError> {
-    IoUring::new(8).map_err(HostError::IoUring)?;
+    try_rings().map_err(HostError::IoUring)?;
     let needed = executors as u64 * LOCKED_BYTES_PER_EXECUTOR;
     let allowed = raise_limit(libc::RLIMIT_MEMLOCK);
     if allowed < needed {
@@ -58,6 +60,33 @@ pub fn check_host(executors: usize) -> Result<usize, HostError> {
         return Err(HostError::Descriptors { needed, allowed });
     }
     Ok(usize::try_from(allowed - DESCRIPTORS_SPARE).unwrap_or(usize::MAX))
+}
+
+/// Whether the kernel gives this process an io_uring.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn try_rings() -> io::Result<()> {
+    IoUring::new(8).map(drop)
+}
+
+/// Whether the kernel takes its clock for synchronised (adjtimex(2)); none if it does not say.
+#[must_use]
+pub fn is_clock_synchronized() -> Option<bool> {
+    // SAFETY: a `timex` is integers, for all of which zero is valid.
+    let mut time: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `time` is a valid place for the kernel to write; no mode is set, so nothing changes.
+    match unsafe { libc::adjtimex(&raw mut time) } {
+        -1 => None,
+        state => Some(state != libc::TIME_ERROR),
+    }
+}
+
+/// Bytes of a page.
+#[must_use]
+pub fn page_bytes() -> u64 {
+    // SAFETY: the call reads a constant of the system.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4_096)
 }
 
 /// Raises a soft limit as far as it goes without privileges, and returns it.
@@ -87,7 +116,8 @@ mod tests {
             (HostError::Descriptors { needed: 256, allowed: 64 }, "ulimit -n"),
         ];
         for (error, cure) in cases {
-            assert!(error.to_string().contains(cure), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(cure) && text.contains("fanfare doctor"), "{text}");
         }
     }
 

@@ -15,10 +15,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::fanout::connection::ConnectionId;
+use crate::fanout::connection::{ConnectionId, Ended, Sent};
 use crate::fanout::shard::{Outcome, Shard};
 use crate::limits::{POLL_EVENTS, RETRY_MS};
 use crate::protocol::ws::close::CloseReason;
+use crate::telemetry::ENDS_TARGET;
 
 use super::clock;
 use super::executor;
@@ -53,9 +54,14 @@ pub(super) async fn serve(core: Rc<Core>, mut watch: Watch) {
 }
 
 /// Lets go of a connection that has ended.
-pub(super) fn let_go(core: &Core, id: ConnectionId, reason: CloseReason) {
+pub(super) fn let_go(core: &Core, ended: &Ended) {
+    let mut sockets = core.sockets.borrow_mut();
+    if let Some(place) = sockets.open(ended.id) {
+        log_end(core, ended, place);
+    }
+    let reason = ended.reason;
     let how = if reason.close_code().is_some() { Shutdown::Write } else { Shutdown::Both };
-    core.sockets.borrow_mut().let_go(id, how, clock::now().monotonic_ns);
+    sockets.let_go(ended.id, how, clock::now().monotonic_ns);
 }
 
 /// Hands the next client's bytes to the shard; false when nobody is left.
@@ -92,7 +98,8 @@ fn read(core: &Core, id: ConnectionId, place: &mut Place) -> Poll<Result<(), Clo
         tracing::debug!(%error, "a client's records cannot be read");
         CloseReason::Io
     })?;
-    core.shard.borrow_mut().handle_bytes(id, bytes, clock::now());
+    let socket = || place.look_at();
+    core.shard.borrow_mut().handle_bytes_of(id, bytes, &socket, clock::now());
     let has_said_so = place.session.as_ref().is_some_and(|session| session.is_peer_closed());
     Poll::Ready(if count == 0 || has_said_so { Err(CloseReason::PeerReset) } else { Ok(()) })
 }
@@ -131,4 +138,25 @@ fn write(shard: &mut Shard, id: ConnectionId, place: &mut Place) -> io::Result<O
     }
     let Some(bytes) = shard.next_write(id) else { return Ok(None) };
     Ok(Some(send(&place.descriptor, bytes, FLAGS)?))
+}
+
+/// Logs that a connection has ended, with what it came to.
+fn log_end(core: &Core, ended: &Ended, place: &Place) {
+    if !tracing::enabled!(target: ENDS_TARGET, tracing::Level::INFO) {
+        return;
+    }
+    let Ended { reason, sent: Sent { events, bytes }, missed, member, .. } = ended;
+    let lived_ns = clock::now().monotonic_ns - place.opened_ns;
+    tracing::info!(
+        target: ENDS_TARGET,
+        reason = reason.name(),
+        address = place.peer.map(tracing::field::display),
+        identity = %member.grant().identity,
+        seconds = lived_ns / 1_000_000_000,
+        events,
+        bytes,
+        missed,
+        shard = core.number,
+        "connection ended"
+    );
 }

@@ -19,7 +19,7 @@ use crate::handoff::batch::Batch;
 use crate::handoff::ring::Sender;
 use crate::journal::{Journal, Replay};
 use crate::protocol::event::Event;
-use crate::telemetry::{IngestCounters, Telemetry};
+use crate::telemetry::{IngestCounters, SourceCounters, Telemetry};
 
 use super::clock;
 use super::executor;
@@ -131,8 +131,10 @@ impl Feed {
     fn note(&self, batch: &Batch) {
         let mut journal = self.0.journal.borrow_mut();
         let Some(journal) = &mut *journal else { return };
-        let bytes = journal.append(batch, self.now().monotonic_ns);
+        let begun_ns = self.now().monotonic_ns;
+        let bytes = journal.append(batch, begun_ns);
         let counters = self.counters();
+        counters.journal_append_ns.record(self.now().monotonic_ns - begun_ns);
         counters.journal_bytes.add(bytes);
         if let Some(event) = batch.events.last().filter(|_| bytes > 0) {
             counters.journal_seq.set(event.seq);
@@ -155,6 +157,12 @@ impl Feed {
     #[must_use]
     pub fn counters(&self) -> &IngestCounters {
         &self.0.telemetry.ingest
+    }
+
+    /// The counters of source `number`, if there is one.
+    #[must_use]
+    pub fn source(&self, number: usize) -> Option<&SourceCounters> {
+        self.0.telemetry.sources.get(number)
     }
 
     /// Clients that have subscribed to something, a tick ago.

@@ -32,6 +32,8 @@ pub struct FlushRing {
     iovecs: Vec<libc::iovec>,
     messages: Vec<libc::msghdr>,
     sealer: Sealer,
+    /// System calls.
+    calls: u64,
 }
 
 impl std::fmt::Debug for FlushRing {
@@ -47,7 +49,7 @@ impl FlushRing {
     /// The kernel's reason to refuse the ring.
     pub fn new() -> io::Result<Self> {
         let (iovecs, messages) = (Vec::new(), Vec::new());
-        Ok(Self { ring: build()?, iovecs, messages, sealer: Sealer::default() })
+        Ok(Self { ring: build()?, iovecs, messages, sealer: Sealer::default(), calls: 0 })
     }
 
     /// Makes every send of `plan`, and appends an outcome for each, in the plan's order.
@@ -76,6 +78,11 @@ impl FlushRing {
             self.sealer.finish(plan, routes, outcomes);
         }
         Ok(())
+    }
+
+    /// System calls, and bytes that TLS has added, since the last call.
+    pub(super) const fn take_costs(&mut self) -> (u64, u64) {
+        (std::mem::replace(&mut self.calls, 0), self.sealer.take_overhead())
     }
 
     /// Queues the plan's sends from `next` on, all of them or until the memory for records is full,
@@ -139,6 +146,7 @@ impl FlushRing {
     fn complete(&mut self, queued: usize, outcomes: &mut [Outcome]) -> io::Result<()> {
         let mut seen = 0;
         while seen < queued {
+            self.calls += 1;
             match self.ring.submit_and_wait(queued - seen) {
                 Ok(_) => {}
                 // A signal, or the kernel is short of memory or room for now: the rest is due.

@@ -21,6 +21,7 @@ use super::clock;
 use super::executor;
 use super::lane;
 use super::shard_loop::Core;
+use super::sockets::Place;
 use super::wire::Wire;
 
 /// Upgrades one accepted socket and leaves it to the task that serves all open connections, so that
@@ -48,18 +49,27 @@ pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) 
         }
     };
     core.end_handshake();
-    if let Err(error) = open_channel(&core, wire, member, &mut rest) {
+    if let Err(error) = open_channel(&core, wire, member, peer, &mut rest) {
         tracing::warn!(shard = core.number, %error, "cannot watch a client; see kernel-tuning.md");
     }
 }
 
 /// Gives an upgraded socket to those of the open connections, with what came behind its request.
-fn open_channel(core: &Core, wire: Wire, member: Member, rest: &mut [u8]) -> io::Result<()> {
+fn open_channel(
+    core: &Core,
+    wire: Wire,
+    member: Member,
+    peer: Option<IpAddr>,
+    rest: &mut [u8],
+) -> io::Result<()> {
     let (descriptor, session) = wire.into_parts()?;
     let id = core.shard.borrow_mut().handle_open(member, clock::now());
-    let inserted = core.sockets.borrow_mut().insert(id, descriptor, session);
+    let inserted = core.sockets.borrow_mut().insert(id, descriptor, session, peer);
     match &inserted {
-        Ok(()) => core.shard.borrow_mut().handle_bytes(id, rest, clock::now()),
+        Ok(()) => {
+            let socket = || core.sockets.borrow().see(id).map(Place::look_at).unwrap_or_default();
+            core.shard.borrow_mut().handle_bytes_of(id, rest, &socket, clock::now());
+        }
         Err(_) => core.shard.borrow_mut().handle_end(id, CloseReason::Io),
     }
     core.handle_closed();
@@ -135,7 +145,7 @@ async fn request(core: &Core, wire: &mut Wire) -> Result<(Upgrade, Vec<u8>), Opt
             }
         }
     };
-    let asked = executor::within(core.upgrade_timeout, asked).await;
+    let asked = executor::within(core.in_force.load().upgrade_timeout, asked).await;
     let (upgrade, head_len) = asked.unwrap_or(Err(Some(Rejection::Timeout)))?;
     head.drain(..head_len);
     Ok((upgrade, head))

@@ -91,7 +91,19 @@ impl Life {
     /// is under way.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.is_restoring() && self.drain_end_ns().is_none() && !self.is_stopping()
+        self.unready().is_none()
+    }
+
+    /// Why newcomers are not welcome here, if they are not.
+    #[must_use]
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.is_stopping() {
+            Some("stopping")
+        } else if self.drain_end_ns().is_some() {
+            Some("draining")
+        } else {
+            self.is_restoring().then_some("restoring from the journal")
+        }
     }
 }
 

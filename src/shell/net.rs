@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -66,6 +66,21 @@ pub(super) fn with_socket<T>(
     // SAFETY: the stream is borrowed until this function returns, so its descriptor stays open.
     act(&SockRef::from(&unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }))
 }
+
+/// Cuts a connection at once, as a network that fails: the peer sees a reset, and nothing that was
+/// not sent is sent any more.
+pub(super) fn cut(socket: RawFd) {
+    // SAFETY: all-zero bytes are a valid address.
+    let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    nowhere.sa_family = AF_UNSPEC;
+    let len = libc::socklen_t::try_from(size_of_val(&nowhere)).expect("a small constant");
+    // SAFETY: the address is as long as is said, and the kernel only reads it. A descriptor that is
+    // none any more is refused. The result is of no use: what is gone is gone.
+    let _ = unsafe { libc::connect(socket, &raw const nowhere, len) };
+}
+
+/// Connecting to no address resets a TCP connection.
+const AF_UNSPEC: libc::sa_family_t = 0;
 
 impl Stream {
     const fn new(socket: glommio::net::TcpStream) -> Self {

@@ -22,6 +22,8 @@ pub(super) struct Sealer {
     /// Made for the first client with TLS.
     records: Vec<u8>,
     used: usize,
+    /// Bytes by which records were longer than what is in them.
+    overhead: u64,
     parts: Vec<Part>,
 }
 
@@ -53,6 +55,11 @@ impl Sealer {
         self.gathered = 0..0;
     }
 
+    /// Bytes by which records were longer than what is in them, since the last call.
+    pub(super) const fn take_overhead(&mut self) -> u64 {
+        std::mem::replace(&mut self.overhead, 0)
+    }
+
     /// Seals send `number` of `plan`, which is of `run`, or its beginning, for the client of
     /// `session`.
     pub(super) fn seal(
@@ -72,6 +79,7 @@ impl Sealer {
         let Ok(len) = session.seal(&self.plain, &mut self.records[self.used..]) else {
             return Sealed::Failed;
         };
+        self.overhead += (len - self.plain.len()) as u64;
         let records = self.used..self.used + len;
         self.used = records.end;
         self.parts.push(Part { number, records: records.clone(), bytes: self.plain.len() });

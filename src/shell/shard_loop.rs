@@ -10,27 +10,31 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use crate::access::{Addresses, Gate};
-use crate::config::{AdmissionSettings, SocketSettings};
+use crate::config::SocketSettings;
 use crate::fanout::Now;
 use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::Receiver;
-use crate::limits::{ADDRESSES_MS, LAG_MERGE_MS, LANE_WAKES, READ_BYTES, TURN_BYTES_MAX};
-use crate::telemetry::{self, ShardCounters, Telemetry};
+use crate::limits::{READ_BYTES, TURN_BYTES_MAX};
+use crate::telemetry::{ShardCounters, Telemetry};
 
 use super::accept::{self, Entrance};
 use super::admission::Admission;
+use super::changeable::InForce;
+use super::clerk::Clerk;
 use super::clock;
 use super::connection;
 use super::executor::{self, Queue};
 use super::flush_ring::FlushRing;
 use super::lane::Lane;
 use super::life::Life;
+use super::mailbox::Mailbox;
+use super::rounds;
 use super::sockets::Sockets;
+use super::stopwatch::Stopwatch;
 use super::ticker::Ticks;
 use super::writers::Writers;
 
@@ -49,14 +53,12 @@ pub struct ShardParts {
     pub telemetry: Arc<Telemetry>,
     /// Its share of the server's tick.
     pub ticks: Ticks,
+    /// Where the admin pages ask.
+    pub mailbox: Arc<Mailbox>,
     /// The stage that the server is in.
     pub life: Arc<Life>,
-    /// How long the stop may take.
-    pub stop_timeout: Duration,
-    /// How long an upgrade request may take.
-    pub upgrade_timeout: Duration,
-    /// How many may come, and how fast.
-    pub admission: AdmissionSettings,
+    /// Settings that may change.
+    pub in_force: Arc<InForce>,
     /// What all shards know of addresses.
     pub addresses: Arc<Addresses>,
     /// The socket of each connection.
@@ -74,7 +76,8 @@ pub(super) struct Core {
     pub(super) read_buffer: RefCell<Box<[u8]>>,
     /// What a read of records came to, for the same moment.
     pub(super) plain_buffer: RefCell<Vec<u8>>,
-    pub(super) upgrade_timeout: Duration,
+    /// Settings that may change.
+    pub(super) in_force: Arc<InForce>,
     /// Who may come in.
     pub(super) gate: Arc<Gate>,
     /// Whether a client may show its credential after the upgrade.
@@ -84,7 +87,7 @@ pub(super) struct Core {
     /// How much of the core handshakes may take.
     pub(super) lane: RefCell<Lane>,
     pub(super) socket_settings: SocketSettings,
-    life: Arc<Life>,
+    pub(super) life: Arc<Life>,
     ring: RefCell<Receiver<Arc<Batch>>>,
     /// Wakes the fan-out loop when there is something to send but no batch.
     fanout: RefCell<Option<Waker>>,
@@ -143,7 +146,7 @@ impl Core {
     }
 
     /// Sweeps, and closes sockets whose time is over.
-    fn tick(&self, now: Now) {
+    pub(super) fn tick(&self, now: Now) {
         self.shard.borrow_mut().handle_tick(now);
         self.handle_closed();
         self.sockets.borrow_mut().close_late(now.monotonic_ns);
@@ -153,9 +156,8 @@ impl Core {
     /// Lets go of every connection that the shard has given up.
     pub(super) fn handle_closed(&self) {
         loop {
-            let Some((id, reason)) = self.shard.borrow_mut().next_closed() else { return };
-            tracing::debug!(shard = self.number, reason = reason.name(), "connection ended");
-            connection::let_go(self, id, reason);
+            let Some(ended) = self.shard.borrow_mut().next_closed() else { return };
+            connection::let_go(self, &ended);
         }
     }
 }
@@ -174,8 +176,8 @@ pub async fn run(parts: ShardParts) -> usize {
         sockets: RefCell::new(sockets),
         read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
         plain_buffer: RefCell::default(),
-        upgrade_timeout: parts.upgrade_timeout,
-        admission: Admission::new(parts.admission, parts.addresses),
+        in_force: Arc::clone(&parts.in_force),
+        admission: Admission::new(parts.in_force, parts.addresses),
         lane: RefCell::default(),
         socket_settings: parts.sockets,
         life: parts.life,
@@ -192,45 +194,7 @@ pub async fn run(parts: ShardParts) -> usize {
     for entrance in parts.entrances {
         executor::spawn_into(handshakes, accept::run(Rc::clone(&core), entrance));
     }
-    let mut ticks = parts.ticks;
-    tick_until_stop(&core, &mut ticks).await;
-    stop(&core, &mut ticks, parts.stop_timeout).await
-}
-
-/// Closes every connection in order, then cuts what is left.
-async fn stop(core: &Core, ticks: &mut Ticks, patience: Duration) -> usize {
-    core.shard.borrow_mut().handle_shutdown(clock::now());
-    core.kick();
-    let deadline_ns = clock::now().monotonic_ns.saturating_add(clock::nanoseconds(patience));
-    while core.shard.borrow().connection_count() > 0 && clock::now().monotonic_ns < deadline_ns {
-        core.tick(clock::now());
-        ticks.next().await;
-    }
-    let cut = core.shard.borrow_mut().handle_cut();
-    core.handle_closed();
-    cut
-}
-
-/// Sweeps at every tick until the server stops, and begins the drain before that.
-async fn tick_until_stop(core: &Core, ticks: &mut Ticks) {
-    let mut drain_end_ns = None;
-    let mut forgot_ns = 0;
-    while !core.is_stopping() {
-        ticks.next().await;
-        let now = clock::now();
-        let end_ns = core.life.drain_end_ns();
-        if let Some(end_ns) = end_ns.filter(|_| end_ns != drain_end_ns) {
-            let window_ns = end_ns.saturating_sub(now.monotonic_ns);
-            core.shard.borrow_mut().handle_drain(window_ns, now);
-            drain_end_ns = Some(end_ns);
-        }
-        core.tick(now);
-        core.lane.borrow_mut().wake(LANE_WAKES);
-        if now.monotonic_ns - forgot_ns > ADDRESSES_MS * 1_000_000 {
-            core.admission.forget(now.monotonic_ns);
-            forgot_ns = now.monotonic_ns;
-        }
-    }
+    rounds::run(&core, parts.ticks, Clerk::new(parts.mailbox)).await
 }
 
 /// Why the fan-out loop goes on.
@@ -245,12 +209,12 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
     let mut plan = Plan::default();
     let mut outcomes = Vec::new();
     let mut blocked = Vec::new();
-    let mut lag = telemetry::new_lag();
-    let mut lag_merged_ns = 0;
+    let mut stopwatch = Stopwatch::default();
     let mut feed_ended = false;
     loop {
         let turn = next_turn(&core, spin, feed_ended).await;
         let begun = clock::now();
+        stopwatch.begin(core.counters());
         match turn {
             Turn::FeedEnded => feed_ended = true,
             Turn::Due => {}
@@ -261,21 +225,18 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
             if !send_some(&core, &mut flush, &mut plan, &mut outcomes, &mut blocked) {
                 break;
             }
+            stopwatch.has_sent();
             blocked.drain(..).for_each(|id| core.sockets.borrow_mut().wait_for_room(id));
             core.handle_closed();
             executor::yield_if_needed().await;
         }
         let now = clock::now();
-        if let Some((lag_ns, sends)) = core.shard.borrow_mut().end_pass(now) {
-            lag.saturating_record_n((lag_ns / 1_000).max(1), sends);
-        }
-        if now.monotonic_ns - lag_merged_ns > LAG_MERGE_MS * 1_000_000 {
-            core.counters().merge_lag(&mut lag);
-            lag_merged_ns = now.monotonic_ns;
-        }
-        let turn_us = (now.monotonic_ns - begun.monotonic_ns) / 1_000;
         let counters = core.counters();
-        counters.turn_us_max.set(counters.turn_us_max.value().max(turn_us));
+        let pass = core.shard.borrow_mut().end_pass(now);
+        stopwatch.end(counters, pass, begun, now);
+        let (calls, overhead_bytes) = flush.take_costs();
+        counters.flush_calls.add(calls);
+        counters.tls_overhead_bytes.add(overhead_bytes);
         counters.ring_depth.set(core.ring.borrow().len() as u64);
         core.writers.borrow_mut().next_turn();
         core.lane.borrow_mut().next_turn(now.monotonic_ns - begun.monotonic_ns);
@@ -315,6 +276,11 @@ fn append(core: &Core, first: &Batch) {
     let mut ring = core.ring.borrow_mut();
     let mut shard = core.shard.borrow_mut();
     let now = clock::now();
+    // What a journal holds has waited for longer, and not in the ring.
+    if let Some(event) = first.events.first().filter(|_| !core.life.is_restoring()) {
+        let times = &core.counters().times;
+        times.ring_wait_ns.record(now.unix_ns.saturating_sub(event.ts_in));
+    }
     let mut bytes = shard.handle_batch(first, now);
     while bytes < TURN_BYTES_MAX
         && let Some(batch) = ring.receive()

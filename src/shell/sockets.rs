@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustc_hash::FxHashMap;
@@ -17,9 +17,12 @@ use socket2::SockRef;
 use crate::fanout::connection::ConnectionId;
 use crate::limits::CLOSE_MS;
 use crate::protocol::tls::Session;
+use crate::protocol::whoami::{Socket, Tcp};
 
+use super::clock;
 use super::flush_ring::Routes;
 use super::poll_set::{PollSet, Watch};
+use super::tcp_info::TcpInfo;
 use super::wire;
 
 /// The sockets of one shard.
@@ -40,6 +43,9 @@ pub(super) struct Sockets {
 pub(super) struct Place {
     pub(super) descriptor: OwnedFd,
     generation: u32,
+    pub(super) peer: Option<IpAddr>,
+    /// When it was upgraded, nanoseconds of the monotonic clock.
+    pub(super) opened_ns: u64,
     /// Boxed, because it is large and most servers have clients without.
     pub(super) session: Option<Box<Session>>,
     /// It is among the readable.
@@ -50,7 +56,7 @@ pub(super) struct Place {
     has_ended: bool,
 }
 
-const _: () = assert!(size_of::<Option<Place>>() <= 24, "every client has one");
+const _: () = assert!(size_of::<Option<Place>>() <= 48, "every client has one");
 
 impl Sockets {
     /// No sockets yet. The memory of `count_max` is reserved, and used as they come.
@@ -76,6 +82,7 @@ impl Sockets {
         id: ConnectionId,
         descriptor: OwnedFd,
         session: Option<Box<Session>>,
+        peer: Option<IpAddr>,
     ) -> io::Result<()> {
         self.poll_set.add(&descriptor, id)?;
         let place = id.index as usize;
@@ -85,6 +92,8 @@ impl Sockets {
         self.places[place] = Some(Place {
             descriptor,
             generation: id.generation,
+            peer,
+            opened_ns: clock::now().monotonic_ns,
             session,
             is_queued: false,
             is_full: false,
@@ -164,6 +173,24 @@ impl Sockets {
         open(&mut self.places, id)
     }
 
+    /// Places of the table.
+    pub(super) const fn places(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The connection at a place.
+    pub(super) fn at(&self, index: usize) -> Option<(ConnectionId, RawFd)> {
+        let place = self.places.get(index)?.as_ref()?;
+        let index = u32::try_from(index).expect("a connection's index fits");
+        Some((ConnectionId { index, generation: place.generation }, place.descriptor.as_raw_fd()))
+    }
+
+    /// The socket of an open connection, to look at.
+    pub(super) fn see(&self, id: ConnectionId) -> Option<&Place> {
+        let place = self.places.get(id.index as usize)?.as_ref();
+        place.filter(|place| place.generation == id.generation)
+    }
+
     /// Ends the socket of a connection that has ended, for `how` much. If that is half, it stays
     /// until the peer ends, too.
     pub(super) fn let_go(&mut self, id: ConnectionId, how: Shutdown, now_ns: u64) {
@@ -196,6 +223,24 @@ fn open(places: &mut [Option<Place>], id: ConnectionId) -> Option<&mut Place> {
 }
 
 /// The socket of a connection, open or half open.
+impl Place {
+    /// What is known of the socket.
+    pub(super) fn look_at(&self) -> Socket {
+        let tcp = TcpInfo::of(self.descriptor.as_raw_fd());
+        Socket { tcp: tcp.map(Tcp::from), cipher: self.cipher() }
+    }
+
+    /// The other end, while there is one.
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.descriptor).peer_addr().ok()?.as_socket()
+    }
+
+    /// Of TLS.
+    pub(super) fn cipher(&self) -> Option<String> {
+        self.session.as_ref().and_then(|session| session.cipher())
+    }
+}
+
 impl Routes for Sockets {
     fn route(&mut self, id: ConnectionId) -> Option<(RawFd, Option<&mut Session>)> {
         let place = self.open(id)?;
@@ -211,105 +256,4 @@ fn find<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{ErrorKind, Read, Write};
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-
-    const fn id(index: u32, generation: u32) -> ConnectionId {
-        ConnectionId { index, generation }
-    }
-
-    /// The table with one connection, and its peer.
-    fn one() -> (Sockets, UnixStream) {
-        let mut sockets = Sockets::new(4).unwrap();
-        let peer = add(&mut sockets, id(0, 1));
-        (sockets, peer)
-    }
-
-    fn add(sockets: &mut Sockets, id: ConnectionId) -> UnixStream {
-        let (ours, peer) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        sockets.insert(id, ours.into(), None).unwrap();
-        peer
-    }
-
-    fn readable(sockets: &mut Sockets) -> Vec<ConnectionId> {
-        sockets.look(|_| ());
-        std::iter::from_fn(|| sockets.next_readable().map(|(id, _)| id)).collect()
-    }
-
-    #[test]
-    fn who_has_something_to_read_has_a_turn_and_only_one() {
-        let (mut sockets, mut first) = one();
-        let mut second = add(&mut sockets, id(3, 2));
-        assert!(readable(&mut sockets).is_empty());
-        second.write_all(b"a").unwrap();
-        sockets.look(|_| ());
-        first.write_all(b"a").unwrap();
-        second.write_all(b"a").unwrap();
-        assert_eq!(readable(&mut sockets), [id(3, 2), id(0, 1)]);
-        assert!(readable(&mut sockets).is_empty(), "nothing has changed since");
-        sockets.has_read(id(0, 1));
-        assert_eq!(readable(&mut sockets), [id(0, 1)], "it has not read all");
-        drop(first);
-        assert_eq!(readable(&mut sockets), [id(0, 1)], "the end is something to read");
-    }
-
-    #[test]
-    fn what_came_for_a_connection_that_is_gone_finds_nobody() {
-        let (mut sockets, mut peer) = one();
-        peer.write_all(b"a").unwrap();
-        sockets.look(|_| ());
-        sockets.let_go(id(0, 1), Shutdown::Both, 0);
-        let _peer = add(&mut sockets, id(0, 2));
-        assert!(readable(&mut sockets).is_empty(), "the next one of its place has nothing");
-        assert!(sockets.route(id(0, 1)).is_none() && sockets.route(id(0, 2)).is_some());
-        sockets.let_go(id(0, 1), Shutdown::Both, 0);
-        assert!(sockets.route(id(0, 2)).is_some(), "and is not let go of in its stead");
-    }
-
-    #[test]
-    fn a_half_open_socket_is_read_until_its_peer_ends_or_its_time_is_over() {
-        let (mut sockets, mut patient) = one();
-        let late = add(&mut sockets, id(1, 2));
-        sockets.let_go(id(0, 1), Shutdown::Write, 0);
-        sockets.let_go(id(1, 2), Shutdown::Write, 1);
-        assert_eq!(patient.read(&mut [0]).unwrap(), 0, "it was told");
-        patient.write_all(b"a").unwrap();
-        assert_eq!(readable(&mut sockets), [id(0, 1)]);
-        sockets.has_ended(id(0, 1));
-        assert_eq!(patient.write(b"a").unwrap_err().kind(), ErrorKind::BrokenPipe);
-        let deadline_ns = 1 + CLOSE_MS * 1_000_000;
-        sockets.close_late(deadline_ns - 1);
-        (&late).write_all(b"a").unwrap();
-        sockets.close_late(deadline_ns);
-        assert_eq!((&late).write(b"a").unwrap_err().kind(), ErrorKind::BrokenPipe);
-        assert!(sockets.half_open.is_empty() && sockets.deadlines.is_empty());
-    }
-
-    #[test]
-    fn a_full_socket_is_reported_once_it_has_room() {
-        let (mut sockets, mut peer) = one();
-        let reports = |sockets: &mut Sockets| {
-            let mut found = Vec::new();
-            sockets.look(|id| found.push(id));
-            found
-        };
-        assert!(reports(&mut sockets).is_empty(), "nobody waits");
-        let mut filled = 0;
-        let ours = sockets.open(id(0, 1)).unwrap().descriptor.try_clone().unwrap();
-        let mut ours = UnixStream::from(ours);
-        while let Ok(count) = ours.write(&[0; 4_096]) {
-            filled += count;
-        }
-        sockets.wait_for_room(id(0, 1));
-        assert!(reports(&mut sockets).is_empty(), "it is full");
-        peer.read_exact(&mut vec![0; filled]).unwrap();
-        assert_eq!(reports(&mut sockets), [id(0, 1)]);
-        assert!(reports(&mut sockets).is_empty(), "it was told");
-        sockets.wait_for_room(id(0, 1));
-        assert_eq!(reports(&mut sockets), [id(0, 1)], "there was room already");
-    }
-}
+mod tests;

@@ -18,6 +18,8 @@ use crate::limits::SWEEP_STEP_MS;
 #[derive(Debug, Default)]
 struct Beat {
     count: AtomicU64,
+    /// The count that the executor's task saw last.
+    seen: AtomicU64,
     /// Kept, unlike a doorbell's, so that a tick reaches an executor whose task was woken before.
     waker: Mutex<Option<Waker>>,
 }
@@ -35,7 +37,25 @@ pub struct Ticks {
     seen: u64,
 }
 
+/// How many ticks an executor has taken, as other threads see it.
+#[derive(Debug)]
+pub struct Pulse(Weak<Beat>);
+
+impl Pulse {
+    /// The ticks so far; none once the executor has ended.
+    #[must_use]
+    pub fn ticks(&self) -> Option<u64> {
+        self.0.upgrade().map(|beat| beat.seen.load(Ordering::Relaxed))
+    }
+}
+
 impl Ticks {
+    /// Shows whether its executor is alive.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::downgrade(&self.beat))
+    }
+
     /// Waits for the next tick; returns at once when one came since the last call. Always call it
     /// from the same task.
     pub async fn next(&mut self) {
@@ -47,6 +67,7 @@ impl Ticks {
             if count == *seen { Poll::Pending } else { Poll::Ready(count) }
         })
         .await;
+        beat.seen.store(*seen, Ordering::Relaxed);
     }
 }
 

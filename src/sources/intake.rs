@@ -43,14 +43,17 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Intake {
     feed: Feed,
+    /// Which source of the server it is.
+    number: usize,
     parser: Parser,
 }
 
 impl Intake {
-    /// An intake of producer events, or of what `rules` map when there are any.
+    /// The intake of source `number` of the server, for producer events, or for what `rules` map
+    /// when there are any.
     #[must_use]
-    pub fn new(feed: Feed, rules: Vec<MapRule>, line_bytes_max: usize) -> Self {
-        Self { feed, parser: Parser::new(rules, line_bytes_max) }
+    pub fn new(feed: Feed, number: usize, rules: Vec<MapRule>, line_bytes_max: usize) -> Self {
+        Self { feed, number, parser: Parser::new(rules, line_bytes_max) }
     }
 
     /// Takes one line; `ts_in` is when it was read, nanoseconds since the Unix epoch. Whoever sent
@@ -82,8 +85,19 @@ impl Intake {
                 }),
             },
         };
-        if taken.is_err() {
-            self.feed.counters().lines_bad.add(1);
+        let source = self.feed.source(self.number);
+        match (&taken, source) {
+            (Ok(()), Some(source)) => {
+                source.events.add(1);
+                source.event_ns.set(ts_in);
+            }
+            (Ok(()), None) => {}
+            (Err(_), source) => {
+                self.feed.counters().lines_bad.add(1);
+                if let Some(source) = source {
+                    source.lines_bad.add(1);
+                }
+            }
         }
         taken
     }

@@ -27,6 +27,8 @@ use crate::sources::publisher::{Heard, Publisher, auth_required};
 /// How a source's input becomes events.
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
+    /// Which source of the server it is.
+    pub number: usize,
     /// Mapping rules; none for producer events.
     pub rules: Vec<MapRule>,
     /// Bytes of a line at most.
@@ -43,13 +45,14 @@ impl SourceSettings {
     /// The source's way into `feed`.
     #[must_use]
     pub fn intake(self, feed: &Feed) -> Intake {
-        Intake::new(feed.clone(), self.rules, self.line_bytes_max)
+        Intake::new(feed.clone(), self.number, self.rules, self.line_bytes_max)
     }
 }
 
 /// Accepts producers until the server stops, or a successor has the listener.
 pub async fn serve(listener: Listener, feed: Feed, settings: SourceSettings) {
     let entrance = Rc::new(Entrance {
+        number: settings.number,
         line_bytes_max: settings.line_bytes_max,
         gate: settings.gate.clone(),
         certificates: settings.certificates.clone(),
@@ -88,6 +91,7 @@ const REPLY_TIME: Duration = Duration::from_millis(REPLY_MS);
 
 /// What all producers of one source share.
 struct Entrance {
+    number: usize,
     line_bytes_max: usize,
     gate: Option<Arc<Gate>>,
     certificates: Option<Arc<Certificates>>,
@@ -101,6 +105,7 @@ async fn enter(entrance: Rc<Entrance>, mut stream: Stream) {
     let feed = &entrance.feed;
     let start_ns = feed.now().monotonic_ns;
     feed.counters().producers.add(1);
+    entrance.count(1, 0);
     let secured = match &entrance.certificates {
         None => Ok(()),
         Some(certificates) => executor::within(entrance.auth_time, stream.secure(certificates))
@@ -126,6 +131,17 @@ async fn enter(entrance: Rc<Entrance>, mut stream: Stream) {
         }
     }
     feed.counters().producers.sub(1);
+    entrance.count(0, 1);
+}
+
+impl Entrance {
+    /// Notes producers that came and went; the source is up while there is one.
+    fn count(&self, came: u64, went: u64) {
+        let Some(source) = self.feed.source(self.number) else { return };
+        source.producers.add(came);
+        source.producers.sub(went);
+        source.is_up.set(u64::from(source.producers.value() > 0));
+    }
 }
 
 struct Producer<'a> {

@@ -5,11 +5,20 @@
 //! added to the shared one a few times a second, off the data path. Not here: how figures are
 //! shown.
 
+mod counters;
+pub mod histogram;
+mod json;
+pub mod metrics;
+pub mod tally;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
+
+pub use counters::{IngestCounters, ShardCounters, ShardHistograms, SourceCounters};
+/// The target of log lines about connections that have ended; a setting says how many there are.
+pub const ENDS_TARGET: &str = "fanfare::connections";
 
 /// A number with one writer: a counter (`add`) or a gauge (`set`, or `add` and `sub`).
 #[derive(Debug, Default)]
@@ -38,182 +47,10 @@ impl Cell {
     }
 }
 
-/// Counters of the ingest thread.
-#[derive(Debug, Default)]
-pub struct IngestCounters {
-    /// Events that got a `seq`.
-    pub events: Cell,
-    /// The last `seq` given (gauge).
-    pub head_seq: Cell,
-    /// Lines that were refused, with a reply where the source can be replied to.
-    pub lines_bad: Cell,
-    /// Bytes read from sources.
-    pub bytes: Cell,
-    /// Producers connected now (gauge).
-    pub producers: Cell,
-    /// Channels known (gauge).
-    pub channels: Cell,
-    /// Times that a full ring paused the sources.
-    pub pauses: Cell,
-    /// Bytes written to the journal.
-    pub journal_bytes: Cell,
-    /// Last `seq` in the journal (gauge).
-    pub journal_seq: Cell,
-    /// 1 while the journal cannot be written and the feed goes on without it (gauge).
-    pub journal_is_degraded: Cell,
-    /// Replays that ended early because a file could not be read on.
-    pub replays_broken: Cell,
-}
-
-impl IngestCounters {
-    /// Every counter with its name.
-    #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 11] {
-        [
-            ("events", &self.events),
-            ("head_seq", &self.head_seq),
-            ("lines_bad", &self.lines_bad),
-            ("bytes", &self.bytes),
-            ("producers", &self.producers),
-            ("channels", &self.channels),
-            ("pauses", &self.pauses),
-            ("journal_bytes", &self.journal_bytes),
-            ("journal_seq", &self.journal_seq),
-            ("journal_is_degraded", &self.journal_is_degraded),
-            ("replays_broken", &self.replays_broken),
-        ]
-    }
-}
-
-/// Counters of one shard.
-#[derive(Debug, Default)]
-pub struct ShardCounters {
-    /// Connections whose channel is open (gauge).
-    pub connections: Cell,
-    /// Those of them that have subscribed to something (gauge).
-    pub subscribed: Cell,
-    /// Upgrades answered with 101.
-    pub opened: Cell,
-    /// Connections that ended after a 101.
-    pub closed: Cell,
-    /// Handshakes under way (gauge).
-    pub handshakes: Cell,
-    /// Upgrade requests refused, or given up before they were complete.
-    pub refused: Cell,
-    /// Those of them for which there was no room, or no time before a stop.
-    pub refused_capacity: Cell,
-    /// Those whose address or credential has as many connections as it may have.
-    pub refused_limit: Cell,
-    /// Those without a good credential, or of an origin that may not connect.
-    pub refused_access: Cell,
-    /// Those whose request was not one, or never came.
-    pub refused_request: Cell,
-    /// Events appended to the log.
-    pub events: Cell,
-    /// Data frames handed to the kernel in full, one for each event and client.
-    pub deliveries: Cell,
-    /// Sends made, io_uring and writer task together.
-    pub sends: Cell,
-    /// Bytes that the kernel took.
-    pub bytes_sent: Cell,
-    /// Connections waiting for a full socket (gauge).
-    pub blocked: Cell,
-    /// Loss receipts sent.
-    pub gaps: Cell,
-    /// Events that loss receipts covered.
-    pub missed: Cell,
-    /// Subscriptions that policy `unsubscribe` has ended.
-    pub dropped: Cell,
-    /// Moves of clients between tiers.
-    pub tier_moves: Cell,
-    /// Pings sent to clients that were quiet.
-    pub pings: Cell,
-    /// Clients that did not answer one.
-    pub heartbeats_missed: Cell,
-    /// Credentials that were not good.
-    pub auth_failures: Cell,
-    /// Messages from clients over the allowed rate.
-    pub rate_limited: Cell,
-    /// TLS handshakes that were done.
-    pub tls_handshakes: Cell,
-    /// Those of them that a ticket of an earlier session shortened.
-    pub tls_resumed: Cell,
-    /// TLS handshakes that failed.
-    pub tls_failed: Cell,
-    /// Bytes of frames kept beside the log (gauge).
-    pub retained_bytes: Cell,
-    /// Commands from clients.
-    pub commands: Cell,
-    /// Batches waiting in the ring (gauge).
-    pub ring_depth: Cell,
-    /// Last `seq` appended (gauge).
-    pub head_seq: Cell,
-    /// Last `seq` up to which every client was sent everything (gauge).
-    pub settled_seq: Cell,
-    /// Longest turn of the fan-out loop since the start, microseconds (gauge).
-    pub turn_us_max: Cell,
-    lag: Mutex<Option<Histogram<u64>>>,
-}
-
-impl ShardCounters {
-    /// Every counter with its name.
-    #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 32] {
-        [
-            ("connections", &self.connections),
-            ("subscribed", &self.subscribed),
-            ("opened", &self.opened),
-            ("closed", &self.closed),
-            ("handshakes", &self.handshakes),
-            ("refused", &self.refused),
-            ("refused_capacity", &self.refused_capacity),
-            ("refused_limit", &self.refused_limit),
-            ("refused_access", &self.refused_access),
-            ("refused_request", &self.refused_request),
-            ("events", &self.events),
-            ("deliveries", &self.deliveries),
-            ("sends", &self.sends),
-            ("bytes_sent", &self.bytes_sent),
-            ("blocked", &self.blocked),
-            ("gaps", &self.gaps),
-            ("missed", &self.missed),
-            ("dropped", &self.dropped),
-            ("tier_moves", &self.tier_moves),
-            ("pings", &self.pings),
-            ("heartbeats_missed", &self.heartbeats_missed),
-            ("auth_failures", &self.auth_failures),
-            ("rate_limited", &self.rate_limited),
-            ("tls_handshakes", &self.tls_handshakes),
-            ("tls_resumed", &self.tls_resumed),
-            ("tls_failed", &self.tls_failed),
-            ("retained_bytes", &self.retained_bytes),
-            ("commands", &self.commands),
-            ("ring_depth", &self.ring_depth),
-            ("head_seq", &self.head_seq),
-            ("settled_seq", &self.settled_seq),
-            ("turn_us_max", &self.turn_us_max),
-        ]
-    }
-
-    /// Adds an interval's latencies (ingest to the kernel, microseconds) and clears `local`.
-    pub fn merge_lag(&self, local: &mut Histogram<u64>) {
-        if local.is_empty() {
-            return;
-        }
-        let mut shared = lock(&self.lag);
-        shared.get_or_insert_with(new_lag).add(&*local).expect("both have the bounds of new_lag");
-        local.reset();
-    }
-}
-
 /// An empty latency histogram: 1 µs to 60 s, two significant digits.
 #[must_use]
 pub fn new_lag() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 2).expect("the bounds are constants")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All counters of one server.
@@ -221,6 +58,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Telemetry {
     /// The ingest thread's.
     pub ingest: CachePadded<IngestCounters>,
+    /// One for each source.
+    pub sources: Box<[SourceCounters]>,
     /// One for each shard.
     pub shards: Box<[CachePadded<ShardCounters>]>,
 }
@@ -273,18 +112,18 @@ impl Telemetry {
     /// Counters for a server of `shards` shards.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        Self {
-            ingest: CachePadded::default(),
-            shards: (0..shards).map(|_| CachePadded::default()).collect(),
-        }
+        Self::with_sources(shards, &[])
     }
 
-    /// The counters as one JSON object: `ingest`, and `shards` by number.
+    /// Counters for a server of `shards` shards with these sources.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        let ingest = object(&self.ingest.named());
-        let shards: Vec<_> = self.shards.iter().map(|shard| object(&shard.named())).collect();
-        format!("{{\"ingest\":{ingest},\"shards\":[{}]}}\n", shards.join(","))
+    pub fn with_sources(shards: usize, urls: &[String]) -> Self {
+        let source = |url: &String| SourceCounters { url: url.clone(), ..Default::default() };
+        Self {
+            ingest: CachePadded::default(),
+            sources: urls.iter().map(source).collect(),
+            shards: (0..shards).map(|_| CachePadded::default()).collect(),
+        }
     }
 
     /// Merges all cores. The latencies are those since the previous call, so one caller at a time.
@@ -295,7 +134,7 @@ impl Telemetry {
         };
         let mut lag = new_lag();
         for shard in &self.shards {
-            if let Some(part) = lock(&shard.lag).take() {
+            if let Some(part) = shard.take_lag() {
                 lag.add(part).expect("both have the bounds of new_lag");
             }
         }
@@ -317,10 +156,4 @@ impl Telemetry {
                 .then(|| (lag.value_at_quantile(0.5), lag.value_at_quantile(0.99), lag.max())),
         }
     }
-}
-
-fn object(named: &[(&str, &Cell)]) -> String {
-    let fields: Vec<_> =
-        named.iter().map(|(name, cell)| format!("\"{name}\":{}", cell.value())).collect();
-    format!("{{{}}}", fields.join(","))
 }

@@ -75,7 +75,7 @@ fn a_credential_is_checked_before_the_channel_opens_and_never_told_on() {
     let folder = Folder::new();
     let (access, credential) = rules(&folder, "subscribe = [\"quote.>\"]", "");
     let flags = format!("--access {access} --auth-timeout 0ms --log trace");
-    let server = Server::start(&flags);
+    let mut server = Server::start(&flags);
     let wrong = format!("{}x", &credential[..credential.len() - 1]);
     for (query, headers) in [
         (String::new(), String::new()),
@@ -102,10 +102,15 @@ fn a_credential_is_checked_before_the_channel_opens_and_never_told_on() {
         assert_eq!(welcome.get("auth_ms"), None, "{welcome}");
         assert_eq!(client.subscribe(&["quote.a"])["success"], true);
     }
-    let log = server.log();
     let secret = credential.split_once('.').unwrap().1;
-    assert!(!log.contains(&secret[..20]), "{log}");
     assert!(!server.admin("/stats").contains(secret));
+    server.signal("INT");
+    server.end();
+    eventually("the log says whose the connections were", || {
+        server.log().matches("identity=key:desk-7").count() == 3
+    });
+    let log = server.log();
+    assert!(!log.contains(&secret[..20]), "{log}");
 }
 
 #[test]

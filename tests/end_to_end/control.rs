@@ -43,6 +43,21 @@ fn the_command_drains_and_the_server_ends_with_0() {
 }
 
 #[test]
+fn the_status_is_success_while_newcomers_are_served() {
+    let folder = Folder::new();
+    let control = folder.path("control.sock");
+    let mut server = Server::start(&format!("--control {control} --drain 60m"));
+    let client = Client::connect(&server);
+    assert_eq!(run(&format!("status {control}")), (Some(0), "serving, 1 clients\n".into()));
+    server.signal("TERM");
+    eventually("it drains", || run(&format!("status {control}")).0 == Some(1));
+    assert_eq!(run(&format!("status {control}")), (Some(1), "draining, 1 clients\n".into()));
+    drop(client);
+    assert_eq!(server.end().code(), Some(0));
+    assert_eq!(run(&format!("status {control}")).0, Some(1), "nobody is there");
+}
+
+#[test]
 fn the_command_reloads_or_says_what_is_wrong() {
     let folder = Folder::new();
     let control = folder.path("control.sock");

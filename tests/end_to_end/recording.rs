@@ -91,11 +91,12 @@ fn said(output: &Output) -> String {
 
 /// The demo, and where it listens.
 fn demo() -> (Child, String) {
-    let mut demo = fanfare("demo --listen 127.0.0.1:0 --tls-listen none --speed 100 --plain")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut demo =
+        fanfare("demo --listen 127.0.0.1:0 --tls-listen none --admin none --speed 100 --plain")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let ready = lines.find_map(|line| line.unwrap().strip_prefix("ready ").map(str::to_owned));
     let ready = ready.expect("a ready line");

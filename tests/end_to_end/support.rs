@@ -83,7 +83,7 @@ pub(crate) struct Server {
     pub(crate) tls: Option<SocketAddr>,
     /// URLs as in the ready line.
     pub(crate) sources: Vec<String>,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: Arc<Mutex<String>>,
 }
 
@@ -153,8 +153,14 @@ impl Server {
 
     /// The answer to `GET path` at the admin address.
     pub(crate) fn admin(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    /// The answer to any request at the admin address, with these header lines.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str) -> String {
         let mut stream = connect(self.admin);
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         read_to_end(&mut stream)
     }
 

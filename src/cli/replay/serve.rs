@@ -3,13 +3,10 @@
 //! Not here: the server, and the source that plays the capture (`sources::replay`). Invariant: the
 //! end comes after every subscriber was sent the last event.
 
-use tracing_subscriber::EnvFilter;
-
 use crate::cli::failure::Failure;
 use crate::cli::figures::grouped;
 use crate::cli::flags::host;
-use crate::cli::logging;
-use crate::cli::serve::Running;
+use crate::cli::serve::{Running, start_log};
 use crate::config::mapping::MapRule;
 use crate::config::raw::{Given, Origin, Raw};
 use crate::config::resolve::resolve;
@@ -24,8 +21,14 @@ pub(super) const ADDRESS: &str = "127.0.0.1:9001";
 pub(super) fn serve(listen: &str, replay: Replay, rules: Vec<MapRule>) -> Result<(), Failure> {
     let clients = replay.clients_min;
     let settings = settings(listen, replay, rules)?;
-    logging::start(EnvFilter::new("warn"), false);
-    let running = Running::start(&settings, Stop::install())?;
+    let log = start_log(&settings.log, false)?;
+    let ended = serve_to_end(&settings, clients);
+    log.flush();
+    ended
+}
+
+fn serve_to_end(settings: &Settings, clients: u64) -> Result<(), Failure> {
+    let running = Running::start(settings, Stop::install(), None)?;
     let address = running.server().listen;
     let begin = match clients {
         0 => "the replay begins now".to_owned(),
@@ -50,6 +53,7 @@ fn settings(listen: &str, replay: Replay, map: Vec<MapRule>) -> Result<Settings,
     raw.values.insert("connections_max", own(DEMO_CONNECTIONS_MAX.to_string()));
     // Who ends a replay wants it to end.
     raw.values.insert("drain", own("0ms".into()));
+    raw.values.insert("log", own("warn".into()));
     let given = Given { text: listen.to_owned(), origin: Origin::Flag("--serve".into()) };
     raw.values.insert("listen", given);
     let source = Source { address: SourceAddress::Replay(replay), map };

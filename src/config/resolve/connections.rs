@@ -131,14 +131,14 @@ impl Resolver<'_> {
     }
 
     /// Complains of `key` where it is given without `other`.
-    fn needs(&mut self, key: &'static str, other: &str) {
+    pub(super) fn needs(&mut self, key: &'static str, other: &str) {
         if self.raw.values.contains_key(key) {
             let allowed = format!("{other} beside it");
             self.wrong(key, Wrong::new(format!("there is no {other}"), allowed));
         }
     }
 
-    fn wrong(&mut self, key: &'static str, wrong: Wrong) {
+    pub(super) fn wrong(&mut self, key: &'static str, wrong: Wrong) {
         let origin = self.raw.values.get(key).map_or(Origin::Default, |given| given.origin.clone());
         self.problem(origin, key, wrong);
     }

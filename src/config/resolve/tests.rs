@@ -65,7 +65,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
     let mut raw = file("f.toml", text);
     raw.overlay(variables(&[("FANFARE_NODE", "variable"), ("FANFARE_HEARTBEAT", "2s")]));
     raw.overlay(flags(&[("node", "flag")], &[], &[]));
-    let Resolved { settings, lines } = resolve(&raw, &machine(), None).unwrap();
+    let Resolved { settings, lines, .. } = resolve(&raw, &machine(), None).unwrap();
     assert_eq!(settings.node, "flag");
     assert_eq!(settings.heartbeat, Duration::from_secs(2));
     assert_eq!(settings.ring_batches, 8);
@@ -249,7 +249,7 @@ fn a_rule_is_the_same_by_table_flag_and_variable_and_is_shown_as_a_flag() {
         (from_flags, ["--rule", "--rule"]),
         (from_variable, ["FANFARE_RULE", "FANFARE_RULE"]),
     ] {
-        let Resolved { settings, lines } = resolve(&raw, &machine(), None).unwrap();
+        let Resolved { settings, lines, .. } = resolve(&raw, &machine(), None).unwrap();
         assert_eq!(settings.rules[0].policy, Some("close"));
         assert_eq!(settings.rules[0].max_age_ms, Some(500));
         assert_eq!(settings.rules[0].max_lag_bytes, Some(1 << 20));

@@ -168,6 +168,8 @@ impl Shard {
         } else {
             connection.cursor = run.end;
         }
+        connection.sent.events += run.events;
+        connection.sent.bytes += run.bytes as u64;
         true
     }
 
@@ -382,6 +384,7 @@ impl Shard {
         if bytes > 0 {
             connection.sent_ns = now.monotonic_ns;
         }
+        connection.sent.bytes += bytes as u64;
         let left = bytes - connection.owed.consume(bytes);
         let mut events = 0;
         if connection.phase == Phase::Open
@@ -389,8 +392,11 @@ impl Shard {
         {
             let taken = view.advance(lag, left, end);
             events = taken.events;
-            if let (Some(rest), Some(connection)) = (taken.rest, self.connection_mut(id)) {
-                connection.owed.owe_rest(&rest);
+            if let Some(connection) = self.connection_mut(id) {
+                connection.sent.events += events;
+                if let Some(rest) = taken.rest {
+                    connection.owed.owe_rest(&rest);
+                }
             }
         }
         self.count_sends(1, bytes as u64, events);

@@ -9,10 +9,13 @@ use crate::limits::{CLOSE_MS, OWED_BYTES_MAX};
 use crate::protocol::reply::{self, Welcome};
 use crate::protocol::ws::close::{self, CloseReason};
 use crate::protocol::ws::frame::{self, Opcode};
+use crate::telemetry::tally::CLOSES;
 
 use super::super::Now;
 use super::super::cohorts::COHORT_EMPTY;
-use super::super::connection::{Connection, ConnectionId, Lane, Life, Owed, Phase, find_mut};
+use super::super::connection::{
+    Connection, ConnectionId, Ended, Lane, Life, Owed, Phase, Sent, find_mut,
+};
 use super::super::lag::{Lag, View};
 use super::Shard;
 
@@ -39,6 +42,7 @@ impl Shard {
             reader: None,
             member,
             life: Life { heard_ns: now.monotonic_ns, ..Life::default() },
+            sent: Sent::default(),
         });
         let id = ConnectionId::new(index, generation);
         self.places = self.places.max(index + 1);
@@ -106,8 +110,8 @@ impl Shard {
         ids.len()
     }
 
-    /// A connection that has ended, with its reason; the shell closes its socket.
-    pub fn next_closed(&mut self) -> Option<(ConnectionId, CloseReason)> {
+    /// A connection that has ended; the shell closes its socket.
+    pub fn next_closed(&mut self) -> Option<Ended> {
         self.closed.pop_front()
     }
 
@@ -228,16 +232,19 @@ impl Shard {
             return;
         }
         let connection = self.connections.remove(id.index as usize);
+        let missed = self.losses.remove(&id).map_or(0, |losses| losses.missed);
         self.cohorts.release(connection.cohort);
         for stage in connection.lag.into_iter().flat_map(|lag| lag.stages) {
             self.cohorts.release(stage.cohort);
         }
-        self.closed.push_back((id, reason));
+        let Connection { member, sent, lane, .. } = connection;
+        self.closed.push_back(Ended { id, reason, member, sent, missed });
         let counters = self.counters();
-        if connection.lane == Lane::Blocked {
+        if lane == Lane::Blocked {
             counters.blocked.sub(1);
         }
         counters.closed.add(1);
+        counters.closes.of(&CLOSES, reason.name()).add(1);
         counters.connections.set(self.connections.len() as u64);
     }
 

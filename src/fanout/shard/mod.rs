@@ -30,6 +30,7 @@
 
 mod drain;
 mod flush;
+pub mod inspect;
 mod lifecycle;
 mod liveness;
 mod membership;
@@ -42,6 +43,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod whoami;
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -55,21 +57,22 @@ use crate::handoff::batch::{Batch, Sequenced};
 use crate::limits;
 use crate::protocol::data;
 use crate::protocol::terms::{Interval, Rules};
-use crate::protocol::ws::close::CloseReason;
 use crate::telemetry::{ShardCounters, Telemetry};
 
 use super::Now;
 use super::channels::Channels;
 use super::cohorts::Cohorts;
-use super::connection::{Connection, ConnectionId, find, find_mut};
+use super::connection::{Connection, ConnectionId, Ended, find, find_mut};
 use super::lag::View;
 use super::log::Entry;
+use super::losses::Losses;
 use super::recovery::Pending;
 use super::store::Store;
 
 use drain::Drain;
 use flush::Pass;
 pub use plan::{Outcome, Plan, Run, Slice};
+use sweep::Census;
 
 /// What a shard is made with.
 #[derive(Debug, Clone)]
@@ -108,8 +111,6 @@ pub struct ShardSettings {
     pub pong_ns: u64,
     /// Time that a client may be without a subscription, nanoseconds; 0: for ever.
     pub idle_ns: u64,
-    /// Where a drained client is told to go; empty: here again.
-    pub drain_to: Arc<[Box<str>]>,
 }
 
 impl Default for ShardSettings {
@@ -133,7 +134,6 @@ impl Default for ShardSettings {
             ping_ns: limits::PING_MS * 1_000_000,
             pong_ns: limits::PONG_MS * 1_000_000,
             idle_ns: limits::IDLE_MS * 1_000_000,
-            drain_to: Arc::new([]),
         }
     }
 }
@@ -156,7 +156,9 @@ pub struct Shard {
     ready: VecDeque<ConnectionId>,
     /// Snapshots of connections in sync that are whole once the next tick was sent.
     ticking: FxHashMap<ConnectionId, Vec<Pending>>,
-    closed: VecDeque<(ConnectionId, CloseReason)>,
+    closed: VecDeque<Ended>,
+    /// What receipts told those connections that were sent any.
+    losses: FxHashMap<ConnectionId, Losses>,
     pass: Pass,
     /// Time of the latest batch or tick, nanoseconds of the monotonic clock.
     now_ns: u64,
@@ -166,6 +168,8 @@ pub struct Shard {
     ticks_due: Vec<Interval>,
     /// Place in the connection table where the sweep goes on.
     sweep_at: usize,
+    /// What its round under way has found.
+    census: Census,
     /// The drain under way, if any.
     drain: Option<Drain>,
     /// Text of the control message being built.
@@ -193,11 +197,13 @@ impl Shard {
             ready: VecDeque::new(),
             ticking: FxHashMap::default(),
             closed: VecDeque::new(),
+            losses: FxHashMap::default(),
             pass: Pass::default(),
             now_ns: 0,
             ticked_ns: 0,
             ticks_due: Vec::new(),
             sweep_at: 0,
+            census: Census::default(),
             drain: None,
             text: Vec::new(),
             scratch: Vec::new(),
@@ -235,7 +241,10 @@ impl Shard {
     /// Encodes and appends one event; returns the bytes of its frame.
     fn append(&mut self, batch: &Batch, event: &Sequenced) -> usize {
         let is_keyed = self.store.slots.slot(event.slot).is_keyed;
-        self.channels.channel_mut(event.channel).seq_last[usize::from(is_keyed)] = event.seq;
+        let time_ms = milliseconds(self.now_ns);
+        let channel = self.channels.channel_mut(event.channel);
+        channel.seq_last[usize::from(is_keyed)] = event.seq;
+        channel.pace.count(time_ms);
         let channel = self.channels.channel(event.channel);
         let frame = data::frame(
             &channel.prefix,
@@ -254,7 +263,7 @@ impl Shard {
             len: u32::try_from(len).expect("limits keep frames far below 4 GiB"),
             channel: event.channel,
             slot: event.slot,
-            time_ms: milliseconds(self.now_ns),
+            time_ms,
         };
         let number = self.store.log.head();
         frame.write(self.store.append(entry, event.kind));

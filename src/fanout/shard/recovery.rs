@@ -173,7 +173,7 @@ impl Shard {
         if let Some((since, cause)) = lost {
             let names = self.lost_channels(id, since);
             if !names.is_empty() {
-                self.write_gap(id, names, (since + 1, seq), None, cause);
+                self.write_gap(id, names, (since + 1, seq), None, (cause, None));
             }
         }
     }
@@ -251,7 +251,7 @@ impl Shard {
         // Of a book everything since its snapshot is lost with one part, and nobody counted it.
         let (range, missed) =
             if is_uncounted { ((since + 1, end), None) } else { ((seq, seq), Some(1)) };
-        self.write_gap(id, vec![name], range, missed, Cause::Forgotten);
+        self.write_gap(id, vec![name], range, missed, (Cause::Forgotten, None));
     }
 
     /// Ends a snapshot that is still to be sent, because the log has gone on past its end.
@@ -264,7 +264,7 @@ impl Shard {
             // The receipt is for all of it.
             (walk.is_done, walk.is_replaced) = (true, false);
             let names = recovery.asked.channels.iter().map(|name| name.to_string()).collect();
-            self.write_gap(id, names, (1, seq), None, Cause::Slow);
+            self.write_gap(id, names, (1, seq), None, (Cause::Slow, None));
         }
     }
 
@@ -327,7 +327,7 @@ impl Shard {
             *place = Place { from, conflating: place.conflating || is_conflated, ..exact };
         }
         if !names.is_empty() {
-            self.write_gap(id, names, (ahead + 1, seq), None, Cause::Slow);
+            self.write_gap(id, names, (ahead + 1, seq), None, (Cause::Slow, None));
         }
     }
 

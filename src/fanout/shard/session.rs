@@ -8,6 +8,7 @@ use crate::limits::{COMMAND_CHANNELS, READ_BYTES, READ_BYTES_LAGGING, WALK_ENTRI
 use crate::protocol::command::{self, Command, Request};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::reply;
+use crate::protocol::whoami::Socket;
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{self, Opcode};
 use crate::protocol::ws::reader::{Message, Reader, Role};
@@ -27,8 +28,19 @@ impl Shard {
         if ahead > WALK_ENTRIES_MAX as u64 { READ_BYTES_LAGGING } else { READ_BYTES }
     }
 
-    /// Bytes from a client; they are unmasked in place.
+    /// Bytes from a client of whose socket nothing is known; they are unmasked in place.
     pub fn handle_bytes(&mut self, id: ConnectionId, bytes: &mut [u8], now: Now) {
+        self.handle_bytes_of(id, bytes, &Socket::default, now);
+    }
+
+    /// Bytes from a client, and how to look at its socket; they are unmasked in place.
+    pub fn handle_bytes_of(
+        &mut self,
+        id: ConnectionId,
+        bytes: &mut [u8],
+        socket: &dyn Fn() -> Socket,
+        now: Now,
+    ) {
         let Some(connection) = self.connection_mut(id) else { return };
         if matches!(connection.phase, Phase::Closing { peer_closed: true, .. }) {
             return; // RFC 6455, section 5.5.1: nothing follows a close frame.
@@ -47,7 +59,7 @@ impl Shard {
                     // Before each, because one read can hold thousands of requests; not after, or
                     // one long answer would close a connection that reads.
                     self.check_owed(id, now);
-                    self.handle_message(id, &message, now);
+                    self.handle_message(id, &message, socket, now);
                 }
                 Ok(None) => break None,
                 Err(violation) => break Some(violation),
@@ -68,7 +80,13 @@ impl Shard {
         }
     }
 
-    fn handle_message(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) {
+    fn handle_message(
+        &mut self,
+        id: ConnectionId,
+        message: &Message<'_>,
+        socket: &dyn Fn() -> Socket,
+        now: Now,
+    ) {
         if self.connection(id).is_none_or(|connection| connection.is_closing()) {
             if let Message::Close { code, .. } = message {
                 self.handle_peer_close(id, *code, now);
@@ -83,7 +101,9 @@ impl Shard {
             return;
         }
         match (message, refusal) {
-            (Message::Text(text), refusal) => self.handle_command(id, text, refusal, now),
+            (Message::Text(text), refusal) => {
+                self.handle_command(id, text, refusal, socket, now);
+            }
             (Message::Binary(_), refusal) => {
                 let refusal = refusal.unwrap_or_else(Refusal::message_not_text);
                 self.say(id, |out| reply::refused(out, &refusal, now.unix_ns, now.unix_ns));
@@ -112,7 +132,14 @@ impl Shard {
         Some(Refusal::rate_limited(rate, burst, debt_ns.div_ceil(1_000_000)))
     }
 
-    fn handle_command(&mut self, id: ConnectionId, text: &str, refusal: Option<Refusal>, now: Now) {
+    fn handle_command(
+        &mut self,
+        id: ConnectionId,
+        text: &str,
+        refusal: Option<Refusal>,
+        socket: &dyn Fn() -> Socket,
+        now: Now,
+    ) {
         self.counters().commands.add(1);
         let mut scratch = std::mem::take(&mut self.scratch);
         let parsed = command::parse(text, &mut scratch);
@@ -131,16 +158,23 @@ impl Shard {
         });
         match request {
             Err(refusal) => self.say(id, |out| reply::refused(out, &refusal, time, time)),
-            Ok(request) => self.carry_out(id, &request, now),
+            Ok(request) => self.carry_out(id, &request, socket, now),
         }
     }
 
-    fn carry_out(&mut self, id: ConnectionId, request: &Request, now: Now) {
+    fn carry_out(
+        &mut self,
+        id: ConnectionId,
+        request: &Request,
+        socket: &dyn Fn() -> Socket,
+        now: Now,
+    ) {
         let time = now.unix_ns;
         let req_id = request.req_id.as_ref();
         match &request.command {
             Command::Auth { token } => self.authenticate(id, request, token, now),
             Command::Ping => self.say(id, |out| reply::pong(out, req_id, time, time)),
+            Command::Whoami => self.whoami(id, req_id, &socket(), now),
             Command::List => {
                 let set = self.subscriptions(id);
                 let seq = self.boundary(id);

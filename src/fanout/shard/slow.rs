@@ -105,7 +105,8 @@ impl Shard {
             (place.from, place.seq_from) = (end, to);
         }
         if missed > 0 {
-            self.write_gap(id, names, (from, to), Some(missed), cause);
+            let policy = self.policy(id, class);
+            self.write_gap(id, names, (from, to), Some(missed), (cause, policy));
         }
     }
 
@@ -129,7 +130,8 @@ impl Shard {
             let Some((_, lag)) = self.lagging(id) else { return };
             let from = lag.places[class].seq_from + 1;
             let to = lag.end.as_ref().map_or(0, |end| end.seq);
-            self.write_gap(id, names, (from, to), Some(missed), Cause::Slow);
+            let policy = self.policy(id, class);
+            self.write_gap(id, names, (from, to), Some(missed), (Cause::Slow, policy));
         }
     }
 
@@ -174,7 +176,8 @@ impl Shard {
                 place.take(missed, bytes);
                 let from = place.seq_from + 1;
                 let names = self.lossy_channels(id, class);
-                self.write_gap(id, names, (from, seq), Some(missed), Cause::Snapshot);
+                let why = (Cause::Snapshot, Some(terms.policy));
+                self.write_gap(id, names, (from, seq), Some(missed), why);
             }
         }
     }
@@ -200,7 +203,8 @@ impl Shard {
             view.move_to(lag, item.number + 1);
             let name = self.channels.channel(item.entry.channel).name.to_string();
             let seq = item.entry.seq;
-            self.write_gap(id, vec![name], (seq, seq), Some(1), Cause::Slow);
+            let policy = self.policy(id, item.class);
+            self.write_gap(id, vec![name], (seq, seq), Some(1), (Cause::Slow, policy));
         }
     }
 
@@ -242,10 +246,10 @@ impl Shard {
         let places = view.cohort.classes.list().iter().zip(&lag.places).enumerate();
         let counted: Vec<_> = places
             .filter(|(_, (class, _))| !class.conflates())
-            .map(|(number, (_, place))| (number, place.seq_from + 1))
+            .map(|(number, (class, place))| (number, class.terms.policy, place.seq_from + 1))
             .collect();
         let counted: Vec<_> = (counted.into_iter())
-            .map(|(class, from)| (class, from, self.lossy_channels(id, class)))
+            .map(|(class, policy, from)| (class, policy, from, self.lossy_channels(id, class)))
             .collect();
         let mut set = self.subscriptions(id).to_vec();
         set.retain(|held| !patterns.contains(&held.pattern));
@@ -253,7 +257,7 @@ impl Shard {
         let seq = self.boundary(id);
         let set = self.subscriptions(id);
         // Operator's rules can put the channels of one pattern into several classes.
-        for (class, from, names) in counted {
+        for (class, policy, from, names) in counted {
             let missed = removed.get(class).copied().unwrap_or_default();
             if missed == 0 {
                 continue;
@@ -263,7 +267,7 @@ impl Shard {
             if names.is_empty() {
                 names = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
             }
-            self.write_gap(id, names, (from, seq), Some(missed), cause);
+            self.write_gap(id, names, (from, seq), Some(missed), (cause, Some(policy)));
         }
         let names: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
         self.counters().dropped.add(names.len() as u64);
@@ -310,6 +314,12 @@ impl Shard {
             .collect()
     }
 
+    /// The policy of a class of a connection's cohort.
+    fn policy(&self, id: ConnectionId, class: usize) -> Option<Policy> {
+        let cohort = self.cohorts.cohort(self.connection(id)?.cohort);
+        cohort.classes.list().get(class).map(|class| class.terms.policy)
+    }
+
     /// Names of the channels of a class that have had an event since the class's place; see
     /// [`Self::channels_since`].
     pub(super) fn lossy_channels(&self, id: ConnectionId, class: usize) -> Vec<String> {
@@ -343,15 +353,19 @@ impl Shard {
             .collect()
     }
 
-    /// Owes a loss receipt for `missed` events with a `seq` in `range`.
+    /// Owes a loss receipt for `missed` events with a `seq` in `range`, and says why, on which
+    /// policy if on one.
     pub(super) fn write_gap(
         &mut self,
         id: ConnectionId,
         mut names: Vec<String>,
         (from, to): (u64, u64),
         missed: Option<u64>,
-        cause: Cause,
+        (cause, policy): (Cause, Option<Policy>),
     ) {
+        if self.connection(id).is_none_or(|connection| connection.is_closing()) {
+            return;
+        }
         if names.len() > RECEIPT_CHANNELS_MAX {
             let set = self.subscriptions(id);
             names = set.iter().map(|held| held.pattern.as_str().to_owned()).collect();
@@ -360,9 +374,14 @@ impl Shard {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let gap = Gap { channels: &names, from, to, missed, cause };
         self.say(id, |out| reply::gap(out, &gap));
+        self.losses.entry(id).or_default().note(&gap);
+        let missed = missed.unwrap_or_default();
         let counters = self.counters();
         counters.gaps.add(1);
-        counters.missed.add(missed.unwrap_or_default());
+        counters.missed.add(missed);
+        let (cause, policy) = (cause.as_str(), policy.map_or("resume", Policy::as_str));
+        counters.receipts.of(cause, policy).add(1);
+        counters.losses.of(cause, policy).add(missed);
     }
 }
 

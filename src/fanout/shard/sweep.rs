@@ -8,11 +8,19 @@
 use crate::limits::{SWEEP_MS, SWEEP_STEP_MS, TIER_LOOKS_BEHIND, TIER_LOOKS_CAUGHT_UP};
 use crate::protocol::reply;
 use crate::protocol::terms::Interval;
+use crate::telemetry::tally::{LAGS_MS, STATES};
 
 use super::super::Now;
 use super::super::cohorts::COHORT_EMPTY;
 use super::super::connection::{Connection, ConnectionId, Lane, Phase};
-use super::Shard;
+use super::{Shard, milliseconds};
+
+/// Connections of a round, by their places in [`STATES`] and [`LAGS_MS`].
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    states: [u64; STATES.len()],
+    lags: [u64; LAGS_MS.len()],
+}
 
 impl Shard {
     /// One step of the sweep; call it every [`SWEEP_STEP_MS`].
@@ -28,6 +36,9 @@ impl Shard {
         let places = self.places.max(steps);
         for _ in 0..places.div_ceil(steps) {
             self.sweep_at = if self.sweep_at + 1 >= places { 0 } else { self.sweep_at + 1 };
+            if self.sweep_at == 0 {
+                self.publish_census();
+            }
             self.look_at(self.sweep_at, now);
         }
         self.note_progress();
@@ -44,6 +55,35 @@ impl Shard {
         if is_done && counters.blocked.value() == 0 {
             counters.settled_seq.set(self.store.log.seq_last());
         }
+    }
+
+    /// A round of the sweep is over: what it has found becomes what is said of the shard.
+    fn publish_census(&mut self) {
+        let Census { states, lags } = std::mem::take(&mut self.census);
+        let counters = self.counters();
+        (states.iter().enumerate()).for_each(|(at, &count)| counters.states.at(at).set(count));
+        (lags.iter().enumerate()).for_each(|(at, &count)| counters.lags.at(at).set(count));
+        let log = &self.store.log;
+        counters.log_bytes.set(log.bytes_used());
+        counters.log_capacity_bytes.set(log.capacity());
+        let oldest = (log.tail() < log.head()).then(|| log.entry(log.tail()).time_ms);
+        let now_ms = milliseconds(self.now_ns);
+        counters.log_reach_ms.set(oldest.map_or(0, |ms| u64::from(now_ms.wrapping_sub(ms))));
+    }
+
+    /// Counts a connection for the census.
+    fn count_in(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        let state = match connection.lane {
+            Lane::InSync(_) => 0,
+            Lane::Ready => 1,
+            Lane::Blocked => 2,
+            Lane::Silent => 3,
+        };
+        let lag_ms = self.lag_ms(connection);
+        let lag = LAGS_MS.iter().position(|&bound_ms| lag_ms <= bound_ms).unwrap_or(0);
+        self.census.states[state] += 1;
+        self.census.lags[lag] += 1;
     }
 
     /// Notes the intervals that have ended since the last tick; one timer serves each tier.
@@ -63,6 +103,8 @@ impl Shard {
     fn look_at(&mut self, place: usize, now: Now) {
         let Some(connection) = self.connections.get(place) else { return };
         let id = ConnectionId::new(place, connection.generation);
+        self.count_in(id);
+        let Some(connection) = self.connection(id) else { return };
         match connection.phase {
             Phase::Closing { reason, deadline_ns, .. } if deadline_ns <= now.monotonic_ns => {
                 self.finish(id, reason);

@@ -41,6 +41,8 @@ pub const SLOW_CONSUMER: u16 = 4100;
 pub const HEARTBEAT_MISSED: u16 = 4101;
 /// The client held no subscription for too long.
 pub const IDLE: u16 = 4102;
+/// The operator has ended this one connection.
+pub const KICKED: u16 = 4103;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,10 @@ pub enum CloseReason {
     Drain,
     /// The server stops.
     Shutdown,
+    /// The operator has ended this one connection.
+    Kicked,
+    /// A drill has cut it as a network would.
+    Drill,
     /// The kernel reported an error on the socket.
     Io,
 }
@@ -85,7 +91,7 @@ impl CloseReason {
     #[must_use]
     pub const fn close_code(self) -> Option<u16> {
         match self {
-            Self::PeerReset | Self::Io => None,
+            Self::PeerReset | Self::Io | Self::Drill => None,
             Self::PeerClosed => Some(NORMAL),
             Self::ProtocolViolation(violation) => Some(violation.close_code()),
             Self::MessageTooBig => Some(TOO_BIG),
@@ -99,6 +105,7 @@ impl CloseReason {
             Self::AuthRevoked => Some(AUTH_REVOKED),
             Self::Drain => Some(SERVICE_RESTART),
             Self::Shutdown => Some(GOING_AWAY),
+            Self::Kicked => Some(KICKED),
         }
     }
 
@@ -127,6 +134,8 @@ impl CloseReason {
             Self::AuthRevoked => "the credential was revoked by the operator".into(),
             Self::Drain => "server is draining; connect again after retry_after_ms".into(),
             Self::Shutdown => "server is stopping; connect again".into(),
+            Self::Kicked => "closed by the operator; connect again after a while".into(),
+            Self::Drill => "cut by a drill".into(),
             Self::Io => "socket error".into(),
         }
     }
@@ -166,6 +175,8 @@ impl CloseReason {
             Self::AuthRevoked => "auth_revoked",
             Self::Drain => "drain",
             Self::Shutdown => "shutdown",
+            Self::Kicked => "kicked",
+            Self::Drill => "drill",
             Self::Io => "io",
         }
     }
@@ -205,8 +216,9 @@ pub fn write_close_payload(out: &mut Vec<u8>, code: u16, reason: &str) {
 mod tests {
     use super::super::reader::{Message, Reader, Role};
     use super::*;
+    use crate::telemetry::tally::CLOSES;
 
-    const ALL: [CloseReason; 16] = [
+    const ALL: [CloseReason; 18] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::ProtocolViolation(Violation::ReservedOpcode(3)),
@@ -222,6 +234,8 @@ mod tests {
         CloseReason::AuthRevoked,
         CloseReason::Drain,
         CloseReason::Shutdown,
+        CloseReason::Kicked,
+        CloseReason::Drill,
         CloseReason::Io,
     ];
 
@@ -237,6 +251,13 @@ mod tests {
             let message = reader.next_message(&mut frame, &mut 0).unwrap();
             assert_eq!(message, Some(Message::Close { code: Some(code), reason: &text }));
         }
+    }
+
+    #[test]
+    fn every_reason_has_its_own_counter() {
+        let names = ALL.map(CloseReason::name);
+        assert!(names.iter().all(|name| CLOSES.contains(name)), "{names:?}");
+        assert_eq!(names.len(), CLOSES.len());
     }
 
     #[test]

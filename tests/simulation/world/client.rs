@@ -125,6 +125,7 @@ impl Client {
             }
             // Refused as a whole, so there is nothing for the judge to learn.
             14 => request("subscribe", &patterns, r#","policy":"all","interval_ms":10"#, req_id),
+            15 if req_id.is_multiple_of(2) => r#"{"method":"whoami","req_id":"w"}"#.to_owned(),
             15 => r#"{"method":"list","req_id":"l"}"#.to_owned(),
             16 => "not json".to_owned(),
             17 => r#"{"method":"subscribe","params":{"channels":["a..b","x y"]}}"#.to_owned(),

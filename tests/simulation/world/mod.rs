@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use fanfare::access::Member;
 use fanfare::fanout::Now;
-use fanfare::fanout::connection::ConnectionId;
+use fanfare::fanout::connection::{ConnectionId, Ended};
 use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use fanfare::handoff::batch::Batch;
@@ -178,7 +178,7 @@ impl World {
     /// Every client is told to go, and closed within the window, those who read in order.
     fn drain(&mut self) {
         let window_ns = self.random.pick(&[0, 1, 10]) * 1_000_000_000;
-        self.shard.handle_drain(window_ns, self.now);
+        self.shard.handle_drain(window_ns, Arc::new([]), self.now);
         let end_ns = self.now.monotonic_ns + window_ns;
         // A second round of looks after the first, and the patience of closing handshakes.
         while self.now.monotonic_ns < end_ns + 20_000_000_000 {
@@ -407,7 +407,7 @@ impl World {
     }
 
     fn collect_closed(&mut self) {
-        while let Some((id, reason)) = self.shard.next_closed() {
+        while let Some(Ended { id, reason, .. }) = self.shard.next_closed() {
             self.say(format_args!("{id:?} is closed: {}", reason.name()));
             let Some(at) = self.clients.iter().position(|client| client.id == id) else { continue };
             let mut client = self.clients.swap_remove(at);

@@ -10,6 +10,7 @@ use crate::limits::{
     BATCH_EVENTS_MAX, OWED_BYTES_MAX, READ_BYTES, READ_BYTES_LAGGING, TURN_BYTES_MAX,
 };
 use crate::protocol::event::{Event, Kind};
+use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{Opcode, write_masked};
 use crate::protocol::ws::reader::{Message, Reader, Role};
 
@@ -164,9 +165,10 @@ fn a_peer_that_ends_right_behind_its_close_frame_gets_ours() {
     write_masked(&mut close, Opcode::Close, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
     shard.handle_bytes(id, &mut close, Now::default());
     shard.handle_end(id, CloseReason::PeerReset);
-    assert_eq!(shard.next_closed(), None);
+    assert!(shard.next_closed().is_none());
     assert_eq!(drain(&mut shard), [0x88, 2, 0x03, 0xe8]);
-    assert_eq!(shard.next_closed(), Some((id, CloseReason::PeerClosed)));
+    let ended = shard.next_closed().unwrap();
+    assert_eq!((ended.id, ended.reason), (id, CloseReason::PeerClosed));
 }
 
 #[test]
