@@ -1,8 +1,8 @@
 //! What a host should be like, and what this one is like: the rules of `kernel-tuning.md`.
 //!
-//! [`gather`] reads procfs and sysfs into [`Facts`]; [`examine`] holds them against the rules. Not
-//! here: what only system calls tell ([`Live`], asked by the shell), and how findings are shown.
-//! Invariant: nothing is written anywhere, and what cannot be read is said to be unknown.
+//! [`gather()`] reads procfs and sysfs into [`Facts`]; [`examine`] holds them against the rules.
+//! Not here: what only system calls tell ([`Live`], asked by the shell), and how findings are
+//! shown. Invariant: nothing is written anywhere, and what cannot be read is said to be unknown.
 
 mod card;
 mod connections;

@@ -1,7 +1,7 @@
 //! Questions of the admin pages to a core, and the answers.
 //!
 //! A core looks at one flag at each of its ticks; the queue behind it is locked only when somebody
-//! asks. Not here: how a core answers ([`super::clerk`]). Invariant: a letter is answered once, or
+//! asks. Not here: how a core answers (`clerk`). Invariant: a letter is answered once, or
 //! its asker stops waiting.
 
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! Byte streams for the sources and the admin address: TCP and Unix sockets under one type, with
 //! TLS or without.
 //!
-//! Not here: the connections of subscribers ([`super::connection`]). glommio's TCP types only
+//! Not here: the connections of subscribers (`connection`). glommio's TCP types only
 //! accept, receive and send, which are the same calls for a Unix stream socket, so they serve both.
 
 use std::io;

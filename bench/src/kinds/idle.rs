@@ -15,8 +15,8 @@ use crate::usage;
 const SETTLE: Duration = Duration::from_millis(500);
 const LOOKS_MAX: usize = 20;
 
-/// The share of the clients that a first server has. What it takes counts for no client of the second
-/// one: a program's own memory grows with its first clients, in steps of its allocator.
+/// The share of the clients that a first server has. What it takes counts for no client of the
+/// second one: a program's own memory grows with its first clients, in steps of its allocator.
 const FEW: f64 = 0.1;
 
 pub(super) fn round(setup: &Setup) -> Result<Round, String> {
