@@ -105,6 +105,10 @@ impl Shard {
             (place.from, place.seq_from) = (end, to);
         }
         if missed > 0 {
+            // The newest snapshot of a book may lie behind the stage's end: there it goes on.
+            if lag.end.is_some() {
+                lag.skipped = Skipped::Anything;
+            }
             let policy = self.policy(id, class);
             self.write_gap(id, names, (from, to), Some(missed), (cause, policy));
         }

@@ -4,6 +4,8 @@
 //! must be superseded or counted by a receipt ([`super::receipts`]). Not here: what messages say.
 //! Invariant: `states` holds every event from `base + 1` on that a message has spoken of.
 
+use std::collections::BTreeMap;
+
 use super::history::{Expected, History};
 use super::terms::{Policy, Terms};
 
@@ -55,6 +57,8 @@ pub(super) struct Ledger {
     ended: Vec<u64>,
     /// Up to here a heartbeat has said that all is accounted for.
     pub(super) proven: u64,
+    /// Events of books that a replay did not bring, and whether they might give way to newer ones.
+    pub(super) left_out: BTreeMap<u64, bool>,
     /// Where the newest terms begin.
     pub(super) changed: u64,
     /// Its socket was full at some time.
@@ -158,7 +162,7 @@ impl Ledger {
             let last = std::mem::replace(&mut self.unsampled_last, seq);
             assert!(seq > last, "{} ({terms:?}) after {last}: seq rises", what());
         }
-        self.check_book(seq, history);
+        self.check_book(seq, &terms, history);
         self.check_passed(seq, terms.interval_ms, history);
         self.set(seq, State::Delivered);
         terms.interval_ms.is_some()
@@ -189,13 +193,26 @@ impl Ledger {
     }
 
     /// A delta needs what it is a delta of.
-    fn check_book(&self, seq: u64, history: &History) {
+    fn check_book(&self, seq: u64, terms: &Terms, history: &History) {
         let event = history.event(seq);
-        let began = self.ended.get(event.channel).copied().unwrap_or_default().max(self.base);
-        if !event.book || event.snapshot || event.slot_prev <= began {
+        let (before, ended) = (event.slot_prev, self.ended.get(event.channel).copied());
+        let ended = ended.unwrap_or_default();
+        if !event.book || event.snapshot || before <= ended {
             return;
         }
-        let before = self.state(event.slot_prev);
+        let is_held = before > self.base && self.state(before) == State::Delivered;
+        // What gave way under other terms than those of today is not judged.
+        let is_left_out = (self.left_out.get(&before))
+            .is_some_and(|&might_give_way| !might_give_way || terms.policy == Policy::Latest);
+        assert!(
+            is_held || !is_left_out,
+            "a book cut in the middle: {} came, and a replay had left {before} before it out",
+            history.describe(seq),
+        );
+        if before <= self.base {
+            return;
+        }
+        let before = self.state(before);
         assert!(
             !matches!(before, State::Open(_)),
             "a book cut in the middle: {} came without {} before it ({before:?})",

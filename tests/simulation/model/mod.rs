@@ -472,6 +472,7 @@ impl Judge {
         }
         if let Some(recovery) = self.active().filter(|recovery| data.seq <= recovery.boundary) {
             recovery.deliver(data.seq, history);
+            self.ledger.left_out.remove(&data.seq);
             self.totals.recovered += 1;
             return;
         }

@@ -165,6 +165,15 @@ impl Recovery {
         self.last = seq;
     }
 
+    /// Of a replay, the events of books that were to come and have not, and whether they might
+    /// give way to newer ones: what follows them is of no use before the book's next snapshot.
+    pub(super) fn left_out(&self, history: &History) -> impl Iterator<Item = (u64, bool)> {
+        let missing = self.needs.iter().filter(|_| !self.is_snapshot);
+        let missing = missing.filter(|(_, need)| matches!(need, Need::Must | Need::Newest));
+        let missing = missing.map(|(&seq, need)| (seq, *need == Need::Newest));
+        missing.filter(|&(seq, _)| history.event(seq).book)
+    }
+
     /// What has not come, in order.
     pub(super) fn missing(&self) -> impl Iterator<Item = u64> {
         let missing = self.needs.iter().filter(|(_, need)| **need != Need::Came);

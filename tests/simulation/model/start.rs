@@ -83,6 +83,7 @@ impl Judge {
         }
         self.open_to(seq, history);
         let recovery = self.recoveries.remove(at);
+        self.ledger.left_out.extend(recovery.left_out(history));
         let finished = self.named(|judge| recovery.finish(seq, &judge.ledger, history));
         let totals = &mut self.totals;
         totals.snapshots += u64::from(finished.is_snapshot);

@@ -415,3 +415,43 @@ fn a_close_4100_is_right_when_the_log_has_gone_on() {
     play.judge.leave(&play.history);
     assert_eq!(play.judge.totals.closes, 1);
 }
+
+/// A client that has the snapshot 1 of a book and comes back at 2, where the log overtakes what is
+/// replayed for it; then the book has a change and begins anew.
+fn overtaken() -> Play {
+    let setup = Setup { log_bytes: 1_024, ..Setup::default() };
+    let judge = Judge::new("the client", Rc::new(setup));
+    let mut play = Play { history: History::default(), judge, asked: 1 };
+    play.events(&["b.a!", "b.a"]);
+    play.say(r#"{"channel":"control","type":"welcome","seq":2}"#);
+    let wish = Wish { policy: Some(Policy::All), ..Wish::default() };
+    let start = Start { snapshot: false, resume: Some((true, 1)) };
+    play.judge.ask(1, Asked::Subscribe(wish, start));
+    play.say(
+        r#"{"method":"subscribe","success":true,"req_id":1,
+        "result":[{"channel":">","policy":"all","seq":2,"matched":1,"resumed":true}]}"#,
+    );
+    let notice = |kind: &str| {
+        format!(r#"{{"channel":"control","type":"{kind}","channels":[">"],"seq":2,"req_id":1}}"#)
+    };
+    play.say(&notice("replay_begin"));
+    play.receipt(r#"["b.a"]"#, 2, 2, 1, "slow");
+    play.say(&notice("replay_end"));
+    play.events(&["b.a", "b.a!", "b.a"]);
+    play
+}
+
+#[test]
+fn a_book_goes_on_at_its_newest_snapshot_after_a_replay_that_was_overtaken() {
+    let mut play = overtaken();
+    play.receipt(r#"["b.a"]"#, 3, 5, 1, "snapshot");
+    play.deliver(&[4, 5]);
+    play.finish();
+    assert_eq!((play.judge.totals.replays_missed, play.judge.totals.missed), (1, 1));
+}
+
+#[test]
+#[should_panic(expected = "a book cut in the middle")]
+fn a_book_that_a_replay_has_left_something_out_of_does_not_just_go_on() {
+    overtaken().deliver(&[3]);
+}

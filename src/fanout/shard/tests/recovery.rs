@@ -50,11 +50,24 @@ impl Play {
     }
 
     fn ask(&mut self, method: &str, params: Value) -> Vec<Value> {
+        self.tell(method, params);
+        self.read()
+    }
+
+    /// Asks, and reads nothing yet.
+    fn tell(&mut self, method: &str, params: Value) {
         let text = json!({ "method": method, "params": params, "req_id": 9 }).to_string();
         let mut frame = Vec::new();
         write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
         self.shard.handle_bytes(self.id, &mut frame, Now::default());
-        self.read()
+    }
+
+    /// More than the log holds, on a channel of its own.
+    fn overtake(&mut self) {
+        let long = format!("\"{}\"", "x".repeat(60_000));
+        for _ in 0..200 {
+            self.publish("noise", None, Kind::Update, &long);
+        }
     }
 
     /// Everything that is to be sent.
@@ -147,6 +160,46 @@ fn a_client_that_comes_back_goes_on_where_it_was() {
     assert_eq!(short(&messages), expected);
     play.publish("quote", Some("A"), Kind::Update, "8");
     assert_eq!(short(&play.read()), ["8"]);
+}
+
+#[test]
+fn a_book_goes_on_at_its_newest_snapshot_after_a_replay_that_the_log_has_overtaken() {
+    for policy in ["all", "auto", "unsubscribe"] {
+        let mut play = Play::new();
+        play.publish_some();
+        // It has the snapshot 5, and lacks the change 6.
+        let resume = resume_of("epoch", 5);
+        let params = json!({ "channels": "book", "policy": policy, "resume": resume });
+        play.tell("subscribe", params);
+        play.overtake();
+        play.publish("book", None, Kind::Update, "208");
+        play.publish("book", None, Kind::Snapshot, "209");
+        play.publish("book", None, Kind::Update, "210");
+        let messages = play.read();
+        assert_eq!(messages[0]["result"][0]["resumed"], true);
+        let begin = ["reply 7", "replay_begin 7", "gap 6-7 slow", "replay_end 7"];
+        let live = ["gap 8-210 snapshot", "209", "210"];
+        assert_eq!(short(&messages), [&begin[..], &live[..]].concat(), "{policy}");
+        // The changes 6 and 208.
+        assert_eq!((&messages[2]["missed"], &messages[4]["missed"]), (&json!(1), &json!(1)));
+        play.publish("book", None, Kind::Update, "211");
+        assert_eq!(short(&play.read()), ["211"]);
+    }
+}
+
+#[test]
+fn a_book_goes_on_at_its_newest_snapshot_when_the_log_overtakes_a_change_of_the_set() {
+    let mut play = Play::new();
+    play.publish_some();
+    play.ask("subscribe", json!({ "channels": "book", "policy": "all" }));
+    play.publish("book", None, Kind::Update, "8");
+    play.tell("subscribe", json!({ "channels": "x", "policy": "all", "snapshot": false }));
+    play.overtake();
+    play.publish("book", None, Kind::Update, "209");
+    play.publish("book", None, Kind::Snapshot, "210");
+    let messages = play.read();
+    assert_eq!(short(&messages), ["reply 8", "gap 8-8 slow", "gap 9-210 snapshot", "210"]);
+    assert_eq!((&messages[1]["missed"], &messages[2]["missed"]), (&json!(1), &json!(1)));
 }
 
 #[test]
