@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod buckets;
 pub mod control;
 pub mod credentials;
 pub mod demo;

@@ -2,11 +2,12 @@
 //!
 //! Not here: what the server does. Invariant: success means that the server has said so.
 
-use std::fs;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
+use super::credentials::wrong_token;
 use super::failure::{Failure, written};
+use crate::client::credential::{Credential, Token};
 use crate::shell::inquiry::{Inquiry, InquiryError};
 
 /// Closes one connection of a running server; its client may come back
@@ -41,13 +42,9 @@ impl Kick {
 
 /// The admin address of a server, with the token of a file.
 pub(super) fn admin(address: &str, token_file: Option<&PathBuf>) -> Result<Inquiry, Failure> {
-    let read = |path: &PathBuf| {
-        fs::read_to_string(path)
-            .map(|token| token.trim().to_owned())
-            .map_err(|error| Failure::Usage(format!("--token-file {}: {error}", path.display())))
-    };
-    let token = token_file.map(read).transpose()?;
-    Inquiry::new(address, token.as_deref()).map_err(failed)
+    let credential = token_file.cloned().map_or(Credential::None, Credential::File);
+    let token = credential.read().map_err(|error| wrong_token(&error))?;
+    Inquiry::new(address, token.as_ref().map(Token::secret)).map_err(failed)
 }
 
 /// Why a server was asked in vain.

@@ -14,10 +14,8 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use ratatui::layout::Rect;
 use serde::de::DeserializeOwned;
 
-use super::credentials::wrong_token;
 use super::failure::{Failure, written};
-use super::operator::failed;
-use crate::client::credential::Credential;
+use super::operator::{admin, failed};
 use crate::config::values::duration;
 use crate::limits::{LOOK_INTERVAL_MS, ROWS};
 use crate::shell::clock;
@@ -60,10 +58,7 @@ impl Top {
         let interval = duration(&self.interval, LOOK_INTERVAL_MS).map_err(|wrong| {
             Failure::Usage(format!("--interval: {}; allowed: {}", wrong.what, wrong.allowed))
         })?;
-        let credential = self.token_file.clone().map_or(Credential::None, Credential::File);
-        let token = credential.read().map_err(|error| wrong_token(&error))?;
-        let token = token.as_ref().map(|token| token.secret());
-        let inquiry = Inquiry::new(&self.admin, token).map_err(failed)?;
+        let inquiry = admin(&self.admin, self.token_file.as_ref())?;
         let mut board = Board::new(inquiry.address());
         // The first look says what is wrong before the terminal is taken.
         board.handle_look(look(&inquiry, Sort::default()).map_err(failed)?);

@@ -2,10 +2,9 @@
 //!
 //! Not here: what is made of two of them. Invariant: all but the gauges only grow.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
+use crate::cli::buckets::Buckets;
 use crate::cli::failure::Failure;
 use crate::cli::operator::failed;
 use crate::shell::inquiry::Inquiry;
@@ -20,8 +19,8 @@ pub(super) struct Look {
     pub(super) drilled: u64,
     pub(super) tls_handshakes: u64,
     pub(super) tls_resumed: u64,
-    /// Passes by the time until their last send: upper bound, nanoseconds, and count.
-    last_send: BTreeMap<u64, u64>,
+    /// Sends by the time from ingest to the last one of their pass, nanoseconds.
+    last_send: Buckets,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +51,7 @@ struct Histograms {
 
 #[derive(Deserialize)]
 struct Histogram {
-    buckets: Vec<(Option<u64>, u64)>,
+    buckets: Buckets,
 }
 
 impl Look {
@@ -76,28 +75,15 @@ impl Look {
             look.drilled += shard.closes.drill;
             look.tls_handshakes += shard.tls_handshakes;
             look.tls_resumed += shard.tls_resumed;
-            for (bound, count) in shard.histograms.last_send_ns.buckets {
-                *look.last_send.entry(bound.unwrap_or(u64::MAX)).or_default() += count;
-            }
+            look.last_send.add(&shard.histograms.last_send_ns.buckets);
         }
         Ok(look)
     }
 
     /// A bound that 99 in 100 sends since `before` did not pass, microseconds; none without sends.
     pub(super) fn last_send_p99_us(&self, before: &Self) -> Option<u64> {
-        let then = |bound| before.last_send.get(bound).copied().unwrap_or(0);
-        let counts: Vec<_> =
-            self.last_send.iter().map(|(bound, count)| (*bound, count - then(bound))).collect();
-        let total: u64 = counts.iter().map(|(_, count)| count).sum();
-        let mut left = (99 * total).div_ceil(100);
-        let mut found = None;
-        for (bound, count) in counts.into_iter().filter(|_| total > 0) {
-            if left > 0 {
-                found = Some(bound / 1_000);
-            }
-            left = left.saturating_sub(count);
-        }
-        found
+        let p99_ns = self.last_send.since(&before.last_send).quantile(0.99);
+        p99_ns.map(|ns| ns / 1_000)
     }
 }
 

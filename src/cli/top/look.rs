@@ -3,9 +3,9 @@
 //! Only the fields that are shown are read; others may come without harm. Not here: asking
 //! (`super`), and drawing (`board`). Invariant: rates are over the server's own time.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
+
+use crate::cli::buckets::Buckets;
 
 /// `/stats`, `/channels` and `/connections`, one after the other.
 #[derive(Debug, Clone, Default)]
@@ -79,8 +79,8 @@ pub struct Histograms {
 pub struct Times {
     /// Their sum.
     pub sum: u64,
-    /// Upper bounds and counts; the last bound may be none.
-    pub buckets: Vec<(Option<u64>, u64)>,
+    /// How many there are of each size.
+    pub buckets: Buckets,
 }
 
 /// What is read of `/channels`.
@@ -179,16 +179,15 @@ impl Stats {
         let ms = self.server.uptime_ms.checked_sub(before.server.uptime_ms);
         let seconds = ms.filter(|&ms| is_same && ms > 0)? as f64 / 1e3;
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        let mut lags = BTreeMap::new();
+        let mut lags = Buckets::default();
         let cores = self.shards.iter().zip(&before.shards).map(|(now, then)| {
             let (turns, turns_then) = (&now.histograms.turn_ns, &then.histograms.turn_ns);
-            let mut lengths = BTreeMap::new();
-            add_between(&mut lengths, turns, turns_then);
-            add_between(&mut lags, &now.histograms.last_send_ns, &then.histograms.last_send_ns);
+            let (last, last_then) = (&now.histograms.last_send_ns, &then.histograms.last_send_ns);
+            lags.add(&last.buckets.since(&last_then.buckets));
             CoreRates {
                 deliveries: rate(now.deliveries, then.deliveries),
                 busy: (rate(turns.sum, turns_then.sum) / 1e9).min(1.0),
-                longest_ns: quantile(&lengths, 1.0),
+                longest_ns: turns.buckets.since(&turns_then.buckets).quantile(1.0),
             }
         });
         let cores = cores.collect();
@@ -197,36 +196,10 @@ impl Stats {
             events: rate(self.ingest.events, before.ingest.events),
             deliveries: sum_rate(|shard| shard.deliveries),
             bytes: sum_rate(|shard| shard.bytes_sent),
-            lag_ns: quantile(&lags, 0.5).zip(quantile(&lags, 0.99)),
+            lag_ns: lags.quantile(0.5).zip(lags.quantile(0.99)),
             cores,
         })
     }
-}
-
-/// Adds what came between two states of a histogram, by bound.
-fn add_between(counts: &mut BTreeMap<u64, u64>, now: &Times, then: &Times) {
-    let then: BTreeMap<_, _> = then.buckets.iter().copied().collect();
-    for (bound, count) in &now.buckets {
-        let more = count.saturating_sub(then.get(bound).copied().unwrap_or_default());
-        *counts.entry(bound.unwrap_or(u64::MAX)).or_default() += more;
-    }
-}
-
-/// A bound that this part of all values does not pass; none without values.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "counts of an interval are far below 2^53"
-)]
-fn quantile(counts: &BTreeMap<u64, u64>, part: f64) -> Option<u64> {
-    let count: u64 = counts.values().sum();
-    let mut left = ((part * count as f64).ceil() as u64).max(1);
-    counts.iter().find_map(|(bound, count)| {
-        let is_here = *count >= left;
-        left = left.saturating_sub(*count);
-        is_here.then_some(*bound)
-    })
 }
 
 #[cfg(test)]
