@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use fanfare::limits::{FLUSH_SENDS_MAX, LISTEN_BACKLOG, SEND_BUFFER_BYTES, UNSENT_BYTES};
 use fanfare::protocol::ws::frame::{Opcode, header, header_len};
+use fanfare::shell::flush_ring::{build, may_be_tried_again};
 use io_uring::{IoUring, opcode, squeue, types};
 use slab::Slab;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -350,20 +351,6 @@ impl Bytes {
     fn index(&self, position: u64) -> usize {
         usize::try_from(position % self.ring.len() as u64).expect("an index of the ring")
     }
-}
-
-fn build() -> io::Result<IoUring> {
-    let entries = u32::try_from(FLUSH_SENDS_MAX).expect("a small constant");
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_coop_taskrun()
-        .build(entries)
-        // Kernels before 6.0 do not know the flags, and do not need them.
-        .or_else(|_| IoUring::new(entries))
-}
-
-fn may_be_tried_again(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
 fn accept(listener: &TcpListener) -> squeue::Entry {

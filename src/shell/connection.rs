@@ -55,13 +55,13 @@ pub(super) async fn serve(core: Rc<Core>, mut watch: Watch) {
 
 /// Lets go of a connection that has ended.
 pub(super) fn let_go(core: &Core, ended: &Ended) {
-    let mut sockets = core.sockets.borrow_mut();
-    if let Some(place) = sockets.open(ended.id) {
-        log_end(core, ended, place);
+    let (mut sockets, now_ns) = (core.sockets.borrow_mut(), clock::now().monotonic_ns);
+    if let Some(place) = sockets.see(ended.id) {
+        log_end(core, ended, place, now_ns);
     }
     let reason = ended.reason;
     let how = if reason.close_code().is_some() { Shutdown::Write } else { Shutdown::Both };
-    sockets.let_go(ended.id, how, clock::now().monotonic_ns);
+    sockets.let_go(ended.id, how, now_ns);
 }
 
 /// Hands the next client's bytes to the shard; false when nobody is left.
@@ -141,12 +141,12 @@ fn write(shard: &mut Shard, id: ConnectionId, place: &mut Place) -> io::Result<O
 }
 
 /// Logs that a connection has ended, with what it came to.
-fn log_end(core: &Core, ended: &Ended, place: &Place) {
+fn log_end(core: &Core, ended: &Ended, place: &Place, now_ns: u64) {
     if !tracing::enabled!(target: ENDS_TARGET, tracing::Level::INFO) {
         return;
     }
     let Ended { reason, sent: Sent { events, bytes }, missed, member, .. } = ended;
-    let lived_ns = clock::now().monotonic_ns - place.opened_ns;
+    let lived_ns = now_ns - place.opened_ns;
     tracing::info!(
         target: ENDS_TARGET,
         reason = reason.name(),

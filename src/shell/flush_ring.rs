@@ -163,7 +163,11 @@ impl FlushRing {
     }
 }
 
-fn build() -> io::Result<IoUring> {
+/// A ring with room for the sends of one plan.
+///
+/// # Errors
+/// The kernel's reason to refuse it.
+pub fn build() -> io::Result<IoUring> {
     let entries = u32::try_from(FLUSH_SENDS_MAX).expect("a small constant");
     IoUring::builder()
         .setup_single_issuer()
@@ -173,7 +177,9 @@ fn build() -> io::Result<IoUring> {
         .or_else(|_| IoUring::new(entries))
 }
 
-fn may_be_tried_again(error: &io::Error) -> bool {
+/// Whether a submission that failed is to be made again.
+#[must_use]
+pub fn may_be_tried_again(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 

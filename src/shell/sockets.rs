@@ -222,7 +222,6 @@ fn open(places: &mut [Option<Place>], id: ConnectionId) -> Option<&mut Place> {
     (place.generation == id.generation).then_some(place)
 }
 
-/// The socket of a connection, open or half open.
 impl Place {
     /// What is known of the socket.
     pub(super) fn look_at(&self) -> Socket {
@@ -248,6 +247,7 @@ impl Routes for Sockets {
     }
 }
 
+/// The socket of a connection, open or half open.
 fn find<'a>(
     (places, half_open): (&'a mut Vec<Option<Place>>, &'a mut FxHashMap<ConnectionId, Place>),
     id: ConnectionId,

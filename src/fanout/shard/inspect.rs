@@ -8,6 +8,7 @@
 use crate::access::Identity;
 use crate::handoff::batch::ChannelId;
 use crate::protocol::ws::close::CloseReason;
+use crate::telemetry::tally::STATES;
 
 use super::super::Now;
 use super::super::connection::{Connection, ConnectionId, Lane};
@@ -127,7 +128,7 @@ impl Shard {
         places: usize,
         key: impl Fn(&Self, &Connection, ConnectionId) -> u64,
     ) -> bool {
-        let end = self.connections.capacity().min(survey.at + places);
+        let end = self.places.min(survey.at + places);
         for place in survey.at..end {
             if let Some(connection) = self.connections.get(place) {
                 let id = ConnectionId::new(place, connection.generation);
@@ -135,7 +136,7 @@ impl Shard {
             }
         }
         survey.at = end;
-        end == self.connections.capacity()
+        end == self.places
     }
 
     /// What connections are sorted by.
@@ -170,7 +171,7 @@ impl Shard {
         Some(ConnectionReport {
             id,
             identity: connection.member.grant().identity.clone(),
-            state: state(connection),
+            state: STATES[state(connection)],
             patterns: cohort.key.set.len(),
             channels: cohort.channel_count(),
             tier_ms: connection.tier.map(|interval| interval.ms()),
@@ -253,12 +254,12 @@ impl Shard {
     }
 }
 
-/// The name of a connection's state, one of [`crate::telemetry::tally::STATES`].
-const fn state(connection: &Connection) -> &'static str {
+/// The place of a connection's state in [`STATES`].
+pub(super) const fn state(connection: &Connection) -> usize {
     match connection.lane {
-        Lane::InSync(_) => "in_sync",
-        Lane::Ready => "ready",
-        Lane::Blocked => "blocked",
-        Lane::Silent => "silent",
+        Lane::InSync(_) => 0,
+        Lane::Ready => 1,
+        Lane::Blocked => 2,
+        Lane::Silent => 3,
     }
 }

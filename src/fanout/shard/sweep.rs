@@ -13,6 +13,7 @@ use crate::telemetry::tally::{LAGS_MS, STATES};
 use super::super::Now;
 use super::super::cohorts::COHORT_EMPTY;
 use super::super::connection::{Connection, ConnectionId, Lane, Phase};
+use super::inspect::state;
 use super::{Shard, milliseconds};
 
 /// Connections of a round, by their places in [`STATES`] and [`LAGS_MS`].
@@ -74,12 +75,7 @@ impl Shard {
     /// Counts a connection for the census.
     fn count_in(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
-        let state = match connection.lane {
-            Lane::InSync(_) => 0,
-            Lane::Ready => 1,
-            Lane::Blocked => 2,
-            Lane::Silent => 3,
-        };
+        let state = state(connection);
         let lag_ms = self.lag_ms(connection);
         let lag = LAGS_MS.iter().position(|&bound_ms| lag_ms <= bound_ms).unwrap_or(0);
         self.census.states[state] += 1;
