@@ -216,7 +216,7 @@ fn a_client_learns_whether_a_delay_is_its_own_or_the_feeds() {
 
     let mut slow = slow(&server);
     let data = format!("\"{}\"", "x".repeat(4 << 10));
-    // Until it is asked, the kernel may take what fills the socket now; then it is filled once more.
+    // Until it is asked, the kernel may take what fills the socket; it is filled once more then.
     let told = (0..20).find_map(|_| {
         for _ in 0..1_000 {
             producer.send(&line("c", &data));
