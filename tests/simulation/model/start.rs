@@ -8,15 +8,18 @@ use serde_json::Value;
 use super::history::History;
 use super::ledger::{Receipt, State};
 use super::recovery::{Recovery, Start};
+use super::terms::Policy;
 use super::{Judge, texts};
 
 impl Judge {
     /// The log went past the client's place before it had come to it: nobody counted what is lost.
+    /// Newest values are kept, also those of a channel that has other events as well.
     pub(super) fn overrun(&mut self, receipt: &Receipt, history: &History) {
         self.open_to(receipt.to, history);
         for seq in receipt.from.max(self.ledger.base() + 1)..=receipt.to {
-            let is_open = matches!(self.ledger.state(seq), State::Open(_));
-            if is_open && receipt.covers(seq, history.name(seq)) {
+            let State::Open(number) = self.ledger.state(seq) else { continue };
+            let is_kept = self.ledger.terms(number).policy == Policy::Latest;
+            if !is_kept && receipt.covers(seq, history.name(seq)) {
                 self.ledger.set(seq, State::Dropped(0));
             }
         }
