@@ -527,9 +527,9 @@ pub const RECORD_MEMBER_MS: u64 = 1_000;
 /// Milliseconds that `publish` waits at the end for replies to its last lines.
 pub const REPLIES_MS: u64 = 10_000;
 
-/// Bytes of frames that a turn of a shard appends to its log before it flushes, give or take one
-/// batch.
-/// Bounds how long the first client of a flush waits for the last event of it.
+/// Bytes of frames that a shard appends to its log at one go, and bytes of the log from the oldest
+/// frame on that somebody in sync was not sent, give or take one batch: more is not appended before
+/// that is sent. Bounds how long the next clients of a pass wait for what is taken in before them.
 pub const TURN_BYTES_MAX: usize = 1 << 20;
 
 /// Milliseconds in which the sweep looks at every connection once (heartbeats, deadlines); what it
@@ -554,14 +554,14 @@ pub const PREEMPT_START_MS: u64 = 60_000;
 const ENVELOPE_BYTES_MAX: usize = CHANNEL_BYTES_MAX + 6 * KEY_BYTES_MAX + 256;
 
 const _: () = assert!(
-    // The last batch of a turn may begin one byte below the bound, end with the longest line, and
-    // leave as much unused at the end of the ring.
+    // The last batch may begin one byte below the bound, end with the longest line, and leave as
+    // much unused at the end of the ring.
     TURN_BYTES_MAX
         + BATCH_EVENTS_MAX * ENVELOPE_BYTES_MAX
         + BATCH_BYTES_MAX
         + 2 * (LINE_BYTES_MAX + ENVELOPE_BYTES_MAX)
         <= LOG_BYTES_MIN,
-    "what a turn appends is still in the log when the turn is flushed"
+    "what somebody in sync was not sent is still in the log"
 );
 const _: () = assert!(LOG_BYTES_MIN >= 2 * (LINE_BYTES_MAX + 1_024), "a log holds two frames");
 const _: () = assert!(

@@ -145,7 +145,7 @@ impl World {
             self.outcomes.extend(self.plan.sends().map(|(_, run)| Outcome::Took(run.bytes)));
             self.shard.handle_sent(&self.plan, &self.outcomes, NOW, &mut self.full);
         }
-        self.shard.end_pass(NOW);
+        self.shard.end_pass();
     }
 
     /// Allocations of one batch from ring to sockets.

@@ -102,7 +102,7 @@ impl World {
             while self.next_sends() > 0 {
                 self.take_everything();
             }
-            self.shard.end_pass(NOW);
+            self.shard.end_pass();
         }
     }
 
@@ -178,7 +178,7 @@ fn deliver() -> f64 {
                 world.shard.handle_sent(&world.plan, &outcomes, NOW, &mut full);
                 delivered += world.plan.len();
             }
-            world.shard.end_pass(NOW)
+            world.shard.end_pass()
         };
         // The first batch only warms up.
         if number == 0 {
@@ -227,7 +227,7 @@ fn lag() -> f64 {
     let id = world.plan.connections[0];
     world.shard.handle_sent(&world.plan, &[Outcome::Took(0)], NOW, &mut Vec::new());
     world.next_sends();
-    world.shard.end_pass(NOW);
+    world.shard.end_pass();
     let entries = 400;
     let batch = world.batch(&["trade.A", "trade.B"].repeat(entries / 2));
     world.shard.handle_batch(&batch, NOW);

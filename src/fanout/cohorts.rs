@@ -6,8 +6,9 @@
 //! as much as the set is long, whatever the number of clients. Not here: members that lag; each
 //! walks the log by itself.
 //!
-//! Invariant: the gather list holds what was appended since the last pass and is not sampled, or
-//! what the last tick took from the samplers; never both.
+//! Invariant: the gather list holds what was appended and is not sampled, or what the last tick
+//! took from the samplers; never both. Of the first kind are those of the cohorts in the queue,
+//! each once, and in a pass of those that it has taken.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ pub struct Cohort {
     /// Members that came while something from before them waited for the next tick, which takes
     /// them out.
     pub joined: Vec<ConnectionId>,
-    /// What the in-sync members have not been sent.
+    /// What some of the in-sync members have not been sent.
     pub gather: Gather,
     /// How the events of the channels that are wanted are treated.
     pub classes: Classes,
@@ -172,7 +173,7 @@ pub struct Cohorts {
     by_key: FxHashMap<CohortKey, CohortId>,
     /// The cohorts that hold a pattern, and its place in their sets.
     by_pattern: PatternIndex<FxHashMap<CohortId, usize>>,
-    /// Cohorts whose gather list is not empty.
+    /// The queue of cohorts whose gather list is not empty.
     dirty: Vec<CohortId>,
     /// Cohorts with something that waits for the next tick, by interval.
     waiting: [Vec<CohortId>; 3],
@@ -262,6 +263,9 @@ impl Cohorts {
             }
             debug_assert!(cohort.members.is_empty(), "a member holds its cohort");
             let cohort = self.cohorts.remove(id as usize);
+            if !cohort.gather.is_empty() {
+                self.dirty.retain(|&dirty| dirty != id);
+            }
             self.by_key.remove(&cohort.key);
             for held in cohort.key.set.iter() {
                 let holders = self.by_pattern.value(&held.pattern);
@@ -321,13 +325,18 @@ impl Cohorts {
         }
     }
 
-    /// Takes the list of cohorts with something to send. Ids of reaped cohorts may be in it.
+    /// Takes the queue of cohorts with something to send.
     pub fn take_dirty(&mut self, into: &mut Vec<CohortId>) {
         into.clear();
         into.append(&mut self.dirty);
     }
 
-    /// True when a gather list is not empty.
+    /// Puts a cohort that was taken, and has something to send again, at the end of the queue.
+    pub fn put_back(&mut self, id: CohortId) {
+        self.dirty.push(id);
+    }
+
+    /// True when the queue is not empty.
     #[must_use]
     pub const fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
@@ -387,17 +396,16 @@ impl Cohorts {
         });
     }
 
-    /// The gather list of `id`, unless there is nothing in it or no such cohort.
-    #[must_use]
-    pub fn gather(&self, id: CohortId) -> Option<&Gather> {
-        self.cohorts.get(id as usize).map(|c| &c.gather).filter(|g| !g.is_empty())
-    }
-
-    /// Forgets the gather list of `id`: every in-sync member was visited.
-    pub fn clear_gather(&mut self, id: CohortId) {
+    /// Forgets what the gather list of `id` has before entry `end`, which every in-sync member was
+    /// sent; true when nothing is left.
+    pub fn forget(&mut self, id: CohortId, end: u64) -> bool {
         let cohort = self.cohort_mut(id);
-        cohort.gather.clear();
-        cohort.end_samples();
+        cohort.gather.forget(end);
+        let is_empty = cohort.gather.is_empty();
+        if is_empty {
+            cohort.end_samples();
+        }
+        is_empty
     }
 
     /// Cohorts that exist, the empty one included.

@@ -1,8 +1,8 @@
 //! One open connection: a cursor into the log, a few bytes that are owed, and no queue.
 //!
 //! Not here: its socket (the shell's) and its subscriptions (its cohort's). Invariant: a connection
-//! that is in sync has no [`Lag`], is owed nothing, and has been sent everything before its
-//! cohort's gather list; any other one has a lag.
+//! that is in sync has no [`Lag`], is owed nothing, and has been sent everything but what its
+//! cohort's gather list holds from its cursor on; any other one has a lag.
 
 use std::num::NonZeroU64;
 
@@ -75,9 +75,10 @@ pub enum Phase {
 /// Everything a shard keeps for one connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// While it is in sync: number of the next log entry that the current pass has for it.
+    /// While it is in sync: it has everything before this log entry. What is in front of its
+    /// cohort's gather list it has as well.
     pub cursor: u64,
-    /// While it is in sync: a pass, and the same for what a tick gathered in it.
+    /// While it is in sync: a pass, and the same for the samples that were sent in it.
     pub sampled: (u64, u64),
     /// Number of the log entry from which on its present set holds.
     pub joined_at: u64,

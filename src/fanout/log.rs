@@ -145,6 +145,12 @@ impl FrameLog {
         self.seq_last
     }
 
+    /// Position behind the newest frame.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Bytes of the ring that hold frames.
     #[must_use]
     pub fn bytes_used(&self) -> u64 {

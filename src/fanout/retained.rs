@@ -31,6 +31,15 @@ pub enum Piece {
 }
 
 impl Piece {
+    /// Its bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame has bytes")]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Log(Run { len, .. }) | Self::Kept { len, .. } => *len as usize,
+        }
+    }
+
     /// Grows by `next` when that lies directly behind; false when it does not.
     #[must_use]
     pub fn extend(&mut self, next: &Self) -> bool {

@@ -39,6 +39,7 @@ pub(super) fn settings(
         ping_ns: clock::nanoseconds(settings.liveness.ping_interval),
         pong_ns: clock::nanoseconds(settings.liveness.pong_timeout),
         idle_ns: clock::nanoseconds(settings.liveness.idle_timeout),
+        ..ShardSettings::default()
     }
 }
 

@@ -218,7 +218,7 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
         match turn {
             Turn::FeedEnded => feed_ended = true,
             Turn::Due => {}
-            Turn::Batch(batch) => append(&core, &batch),
+            Turn::Batch(batch) => append(&core, batch),
         }
         core.shard.borrow_mut().begin_pass();
         loop {
@@ -229,10 +229,13 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
             blocked.drain(..).for_each(|id| core.sockets.borrow_mut().wait_for_room(id));
             core.handle_closed();
             executor::yield_if_needed().await;
+            if let Some(batch) = next_batch(&core) {
+                append(&core, batch);
+            }
         }
         let now = clock::now();
         let counters = core.counters();
-        let pass = core.shard.borrow_mut().end_pass(now);
+        let pass = core.shard.borrow_mut().end_pass();
         stopwatch.end(counters, pass, begun, now);
         let (calls, overhead_bytes) = flush.take_costs();
         counters.flush_calls.add(calls);
@@ -244,13 +247,19 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
     }
 }
 
+/// A batch that waits, if it may be appended.
+fn next_batch(core: &Core) -> Option<Arc<Batch>> {
+    let may_append = core.shard.borrow().may_append();
+    may_append.then(|| core.ring.borrow_mut().receive()).flatten()
+}
+
 /// Waits for a batch or for something else to send.
 async fn next_turn(core: &Core, spin: bool, feed_ended: bool) -> Turn {
     poll_fn(|context| {
-        let mut ring = core.ring.borrow_mut();
-        if !feed_ended && let Some(batch) = ring.receive() {
+        if let Some(batch) = next_batch(core) {
             return Poll::Ready(Turn::Batch(batch));
         }
+        let mut ring = core.ring.borrow_mut();
         if core.shard.borrow().is_pass_due() {
             return Poll::Ready(Turn::Due);
         }
@@ -272,20 +281,17 @@ async fn next_turn(core: &Core, spin: bool, feed_ended: bool) -> Turn {
 }
 
 /// Appends a batch, and what else the ring holds up to the bound of one turn.
-fn append(core: &Core, first: &Batch) {
-    let mut ring = core.ring.borrow_mut();
-    let mut shard = core.shard.borrow_mut();
+fn append(core: &Core, first: Arc<Batch>) {
     let now = clock::now();
     // What a journal holds has waited for longer, and not in the ring.
     if let Some(event) = first.events.first().filter(|_| !core.life.is_restoring()) {
         let times = &core.counters().times;
         times.ring_wait_ns.record(now.unix_ns.saturating_sub(event.ts_in));
     }
-    let mut bytes = shard.handle_batch(first, now);
-    while bytes < TURN_BYTES_MAX
-        && let Some(batch) = ring.receive()
-    {
-        bytes += shard.handle_batch(&batch, now);
+    let (mut bytes, mut next) = (0, Some(first));
+    while let Some(batch) = next {
+        bytes += core.shard.borrow_mut().handle_batch(&batch, now);
+        next = if bytes < TURN_BYTES_MAX { next_batch(core) } else { None };
     }
 }
 

@@ -7,6 +7,7 @@
 use hdrhistogram::Histogram;
 
 use crate::fanout::Now;
+use crate::fanout::shard::Latency;
 use crate::limits::LAG_MERGE_MS;
 use crate::telemetry::{ShardCounters, new_lag};
 
@@ -43,21 +44,22 @@ impl Stopwatch {
         self.first_ns.get_or_insert_with(|| clock::now().monotonic_ns);
     }
 
-    /// A turn that began at `begun` ends at `now`; `pass` is the time from ingest until its last
-    /// send, nanoseconds, and the number of its sends with events, if there were any.
+    /// A turn that began at `begun` ends at `now`; `pass` says how long its events took, if there
+    /// were any.
     pub(super) fn end(
         &mut self,
         counters: &ShardCounters,
-        pass: Option<(u64, u64)>,
+        pass: Option<Latency>,
         begun: Now,
         now: Now,
     ) {
         let times = &counters.times;
-        if let (Some((last_ns, sends)), Some(first_ns)) = (pass, self.first_ns) {
-            let spread_ns = now.monotonic_ns - first_ns;
+        if let (Some(pass), Some(began_ns)) = (pass, self.first_ns) {
+            let Latency { first_ns, last_ns, sends } = pass;
+            let spread_ns = now.monotonic_ns - began_ns;
             self.lag.saturating_record_n((last_ns / 1_000).max(1), sends);
             times.last_send_ns.record_n(last_ns, sends);
-            times.first_send_ns.record(last_ns.saturating_sub(spread_ns));
+            times.first_send_ns.record(first_ns);
             times.spread_ns.record(spread_ns);
             times.pass_sends.record(sends);
             let made = counters.sends.value() - self.sends;

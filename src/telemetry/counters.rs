@@ -264,9 +264,10 @@ impl ShardCounters {
 /// Distributions of one shard, recorded for each pass or turn, never for each delivery.
 #[derive(Debug)]
 pub struct ShardHistograms {
-    /// Ingest of a pass's oldest event until the first clients were sent it, nanoseconds.
+    /// Ingest of the oldest event of a pass's first sends until these were made, nanoseconds.
     pub first_send_ns: Histogram,
-    /// The same until all clients were, one for each send of the pass, nanoseconds.
+    /// The longest time in a pass from ingest until an event was sent, one for each send of the
+    /// pass, nanoseconds.
     pub last_send_ns: Histogram,
     /// From the first to the last client of a pass, nanoseconds.
     pub spread_ns: Histogram,

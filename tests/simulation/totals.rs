@@ -38,12 +38,14 @@ pub(crate) struct Totals {
     pub(crate) receipts_of_recoveries: u64,
     /// Places behind which the log was overwritten before the shard came to them; seldom.
     pub(crate) overruns: u64,
+    /// Batches that came between two plans of a pass.
+    pub(crate) appended_in_pass: u64,
     /// Clients that came from another shard that was ahead of this one.
     pub(crate) ahead: u64,
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 24] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 25] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -68,6 +70,7 @@ impl Totals {
             ("replays", &mut self.replays),
             ("events missed by replays", &mut self.replays_missed),
             ("receipts of recoveries", &mut self.receipts_of_recoveries),
+            ("batches within a pass", &mut self.appended_in_pass),
             ("clients ahead of the shard", &mut self.ahead),
         ]
     }

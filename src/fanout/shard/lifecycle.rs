@@ -197,8 +197,8 @@ impl Shard {
         let Lane::InSync(place) = connection.lane else { return false };
         let head = self.store.log.head();
         let cohort = self.cohorts.cohort(connection.cohort);
-        let cursor = match cohort.gather.chunks().first() {
-            Some(chunk) if !self.pass.is_sampling => connection.cursor.max(chunk.first),
+        let cursor = match cohort.gather.first() {
+            Some(first) if !self.pass.is_sampling() => connection.cursor.max(first),
             _ => head,
         };
         let view = View { store: &self.store, cohort };

@@ -3,9 +3,9 @@
 //! Inputs are `handle_*` and take the time; outputs are `next_*`. The shell calls them in this
 //! order, and so does the simulation:
 //!
-//! 1. [`Shard::handle_batch`] for what the ring holds, up to a bound;
+//! 1. [`Shard::handle_batch`] for what the ring holds, while [`Shard::may_append`];
 //! 2. [`Shard::begin_pass`], then [`Shard::next_sends`] and [`Shard::handle_sent`] in turn until
-//!    nothing is planned, then [`Shard::end_pass`];
+//!    nothing is planned, after each turn the first step again, then [`Shard::end_pass`];
 //! 3. at any time but between `next_sends` and its `handle_sent`: [`Shard::handle_open`],
 //!    [`Shard::handle_bytes`], [`Shard::handle_end`], [`Shard::next_write`] with
 //!    [`Shard::handle_written`] or [`Shard::handle_writable`], [`Shard::handle_tick`], and at the
@@ -34,6 +34,7 @@ pub mod inspect;
 mod lifecycle;
 mod liveness;
 mod membership;
+mod pass;
 mod plan;
 mod recovery;
 mod session;
@@ -70,8 +71,8 @@ use super::recovery::Pending;
 use super::store::Store;
 
 use drain::Drain;
-use flush::Pass;
-pub use plan::{Outcome, Plan, Run, Slice};
+use pass::Pass;
+pub use plan::{Latency, Outcome, Plan, Run, Slice};
 use sweep::Census;
 
 /// What a shard is made with.
@@ -111,6 +112,11 @@ pub struct ShardSettings {
     pub pong_ns: u64,
     /// Time that a client may be without a subscription, nanoseconds; 0: for ever.
     pub idle_ns: u64,
+    /// Sends of one plan, at most; not more than the shell takes at once.
+    pub plan_sends_max: usize,
+    /// Bytes of the log from the oldest frame on that somebody in sync was not sent, above which
+    /// nothing is appended. With a batch more it must fit the log.
+    pub unsent_bytes_max: usize,
 }
 
 impl Default for ShardSettings {
@@ -134,6 +140,8 @@ impl Default for ShardSettings {
             ping_ns: limits::PING_MS * 1_000_000,
             pong_ns: limits::PONG_MS * 1_000_000,
             idle_ns: limits::IDLE_MS * 1_000_000,
+            plan_sends_max: limits::FLUSH_SENDS_MAX,
+            unsent_bytes_max: limits::TURN_BYTES_MAX,
         }
     }
 }
@@ -213,11 +221,11 @@ impl Shard {
     }
 
     /// Encodes each event of a batch once, appends it to the log, and notes it in the gather list
-    /// of every cohort that wants it. Not during a pass. Returns the bytes that the log grew by.
+    /// of every cohort that wants it. Only while [`Self::may_append`]. Returns the bytes that the
+    /// log grew by.
     pub fn handle_batch(&mut self, batch: &Batch, now: Now) -> usize {
-        debug_assert!(self.pass.is_over(), "no append during a pass");
+        self.prepare_append();
         self.now_ns = now.monotonic_ns;
-        self.cohorts.reap(&mut self.channels);
         for name in &batch.channels {
             let id = self.channels.add_channel(Arc::clone(name));
             self.cohorts.handle_channel(id, &mut self.channels, (&self.store.log).into());

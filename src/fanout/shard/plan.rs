@@ -30,6 +30,8 @@ pub struct Run {
     pub(super) events: u64,
     /// Number behind the last entry that it brings, or that was looked at.
     pub(super) end: u64,
+    /// `ts_in` of its oldest event, nanoseconds; `u64::MAX` where that says nothing of the flush.
+    pub(super) ts_in: u64,
 }
 
 /// Sends that are made together.
@@ -62,11 +64,31 @@ impl Plan {
         self.runs.iter().flat_map(move |run| of_run(run).map(move |id| (id, run)))
     }
 
+    /// The connections of `run` have been added.
+    pub(super) fn end_run(&mut self, run: Option<Run>) {
+        if let Some(mut run) = run {
+            run.sends.end = self.connections.len();
+            self.runs.push(run);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.connections.clear();
         self.runs.clear();
         self.slices.clear();
     }
+}
+
+/// How long the events of a pass took from ingest to kernel, for those in sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latency {
+    /// The oldest event of the first sends, until these were made, nanoseconds.
+    pub first_ns: u64,
+    /// The longest that an event took until it was sent, nanoseconds. It stands for all sends, so
+    /// it never flatters.
+    pub last_ns: u64,
+    /// Sends with events that were taken in full.
+    pub sends: u64,
 }
 
 /// What the kernel made of a send.

@@ -121,7 +121,7 @@ impl Shard {
                     >= self.settings.heartbeat_ns;
                 // With something to be sent already, that is the sign of life.
                 let idle = matches!(connection.lane, Lane::InSync(_))
-                    && self.cohorts.gather(connection.cohort).is_none();
+                    && self.cohorts.cohort(connection.cohort).gather.is_empty();
                 if quiet && idle {
                     let cohort = self.cohorts.cohort(connection.cohort);
                     let seq = cohort.seq_settled(self.store.log.seq_last());

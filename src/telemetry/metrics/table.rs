@@ -275,15 +275,15 @@ pub const METRICS: &[Metric] = &[
     metric(
         "fanfare_first_send",
         SECONDS,
-        "From the ingest of a pass's oldest event until its first clients were sent it (up to 256 \
-        in one system call)",
+        "From the ingest of the oldest event of a pass's first sends until these were made (up to \
+        256 in one system call)",
         Times(|times| &times.first_send_ns, NS),
     ),
     metric(
         "fanfare_last_send",
         SECONDS,
-        "The same until the pass's last client was sent it, one for each send of the pass: no \
-        client was sent it later",
+        "The longest time in a pass from the ingest of an event until it was sent, one for each \
+        send of the pass: no client was sent an event later",
         Times(|times| &times.last_send_ns, NS),
     ),
     metric(

@@ -48,6 +48,8 @@ pub(crate) struct World {
     sequencer: Sequencer,
     /// A batch that other shards have already.
     held: Option<Arc<Batch>>,
+    /// Batches that may still come while this turn's passes are under way.
+    batches_left: usize,
     history: History,
     setup: Rc<Setup>,
     command_burst: u64,
@@ -100,6 +102,9 @@ impl World {
             ping_ns,
             pong_ns,
             idle_ns: 0,
+            // Mostly so few that a pass takes several, and events come between them.
+            plan_sends_max: random.pick(&[1, 2, 3, 256]),
+            unsent_bytes_max: log_bytes / 4,
             ..ShardSettings::default()
         };
         Self {
@@ -109,6 +114,7 @@ impl World {
             telemetry,
             sequencer: Sequencer::new(100, 100),
             held: None,
+            batches_left: 0,
             history: History::default(),
             setup: Rc::new(setup),
             command_burst: command_burst.into(),
@@ -195,6 +201,7 @@ impl World {
         self.history.now_ns = self.now.monotonic_ns;
         if busy {
             self.produce();
+            self.batches_left = self.random.pick(&[0, 1, 5]);
             if self.clients.len() < 12 && self.random.chance(40) {
                 self.connect();
             }
@@ -232,6 +239,16 @@ impl World {
         if self.random.chance(20) {
             return;
         }
+        self.hand_over();
+        assert!(self.held.is_none(), "between turns nothing is to be sent");
+        self.held = self.batch();
+        if !self.random.chance(15) {
+            self.hand_over();
+        }
+    }
+
+    /// Some events, which the sequencer has put in order.
+    fn batch(&mut self) -> Option<Arc<Batch>> {
         for _ in 0..self.random.below(self.events_a_turn) {
             let given = self.event();
             let kind = if given.snapshot { Kind::Snapshot } else { Kind::Update };
@@ -240,19 +257,28 @@ impl World {
             let seq = self.sequencer.handle_event(&event, self.now.unix_ns).unwrap();
             assert_eq!(seq, self.history.push(given));
         }
-        let batch = self.sequencer.next_batch();
         self.telemetry.ingest.head_seq.set(self.history.head());
-        self.hand_over();
-        self.held = batch;
-        if !self.random.chance(15) {
-            self.hand_over();
+        self.sequencer.next_batch()
+    }
+
+    /// The shard takes in the batch that it was late for, if there is one and it has room.
+    fn hand_over(&mut self) {
+        if self.shard.may_append()
+            && let Some(batch) = self.held.take()
+        {
+            self.shard.handle_batch(&batch, self.now);
         }
     }
 
-    /// The shard takes in the batch that it was late for, if there is one.
-    fn hand_over(&mut self) {
-        if let Some(batch) = self.held.take() {
-            self.shard.handle_batch(&batch, self.now);
+    /// More comes in the middle of a pass.
+    fn hand_over_more(&mut self) {
+        if self.batches_left > 0 && self.random.chance(30) && self.shard.may_append() {
+            self.batches_left -= 1;
+            if self.held.is_none() {
+                self.held = self.batch();
+            }
+            self.totals.appended_in_pass += u64::from(self.held.is_some());
+            self.hand_over();
         }
     }
 
@@ -317,7 +343,8 @@ impl World {
         panic!("a thousand passes of one turn find something to send");
     }
 
-    /// One pass, with commands in the middle of it now and then, as tasks interleave in the shell.
+    /// One pass, with commands and events in the middle of it now and then, as tasks interleave in
+    /// the shell.
     fn pass(&mut self) {
         let mut plan = Plan::default();
         self.shard.begin_pass();
@@ -356,8 +383,9 @@ impl World {
                 self.deliver_commands();
                 self.tick();
             }
+            self.hand_over_more();
         }
-        self.shard.end_pass(self.now);
+        self.shard.end_pass();
     }
 
     fn socket_takes(&mut self, id: ConnectionId, bytes: &[u8]) -> Outcome {

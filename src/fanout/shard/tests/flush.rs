@@ -7,7 +7,7 @@ use super::shard;
 use crate::access::Member;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
-use crate::limits::GATHER_SLICES_MAX;
+use crate::limits::{GATHER_SLICES_MAX, TURN_BYTES_MAX};
 use crate::protocol::event::{Event, Kind};
 
 const NOW: Now = Now { monotonic_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
@@ -48,19 +48,21 @@ impl Bench {
         self.shard.handle_batch(&self.sequencer.next_batch().unwrap(), Now::default());
     }
 
+    /// Makes the next sends; false when there are none.
+    fn plan_and_send(&mut self) -> bool {
+        self.shard.next_sends(&mut self.plan);
+        self.shard.handle_sent(&self.plan, &everything(&self.plan), NOW, &mut Vec::new());
+        !self.plan.is_empty()
+    }
+
     /// One pass; its plans.
     fn pass(&mut self) -> Vec<Plan> {
         let mut plans = Vec::new();
         self.shard.begin_pass();
-        loop {
-            self.shard.next_sends(&mut self.plan);
-            if self.plan.is_empty() {
-                break;
-            }
-            self.shard.handle_sent(&self.plan, &everything(&self.plan), NOW, &mut Vec::new());
+        while self.plan_and_send() {
             plans.push(std::mem::take(&mut self.plan));
         }
-        self.shard.end_pass(NOW);
+        self.shard.end_pass();
         self.shard.check_invariants();
         plans
     }
@@ -105,9 +107,71 @@ fn a_burst_beyond_one_send_is_cut_and_each_part_waits_for_the_one_before() {
     bench.subscriber("a");
     let channels = ["a", "b"].repeat(GATHER_SLICES_MAX + 10);
     bench.publish(&channels);
-    let plans = bench.pass();
-    let sent: Vec<_> = plans.iter().map(|plan| (plan.len(), plan.slices.len())).collect();
+    let plans = [(); 2].map(|()| bench.pass());
+    let sent: Vec<_> = plans.iter().flatten().map(|plan| (plan.len(), plan.slices.len())).collect();
     assert_eq!(sent, [(2, GATHER_SLICES_MAX), (2, 10)]);
+}
+
+#[test]
+fn each_client_is_brought_up_to_the_newest_event_at_its_turn() {
+    let mut bench = Bench::new();
+    bench.shard.settings.plan_sends_max = 1;
+    let members: Vec<_> = (0..3).map(|_| bench.subscriber("a")).collect();
+    bench.publish(&["a"]);
+    let mut sent = Vec::new();
+    bench.shard.begin_pass();
+    while bench.plan_and_send() {
+        sent.push((bench.plan.connections[0], bench.plan.runs[0].events));
+        // Of another channel as well, so that frames are no neighbours.
+        bench.publish(&["a", "b"]);
+    }
+    assert_eq!(sent.iter().map(|&(_, events)| events).collect::<Vec<_>>(), [1, 2, 3]);
+    let order: Vec<_> = sent.iter().map(|&(id, _)| id).collect();
+    assert_eq!(order.iter().collect::<BTreeSet<_>>(), members.iter().collect());
+    let rest: Vec<_> = bench.pass().iter().map(|p| (p.connections[0], p.runs[0].events)).collect();
+    let missing = [(order[1], 2), (order[2], 1), (order[0], 3)];
+    assert_eq!(BTreeSet::from_iter(rest), BTreeSet::from(missing));
+    assert!(!bench.shard.is_pass_due());
+}
+
+#[test]
+fn a_cohort_with_newer_events_waits_until_the_others_had_their_turn() {
+    let mut bench = Bench::new();
+    bench.shard.settings.plan_sends_max = 1;
+    let (one, other) = (bench.subscriber("a"), bench.subscriber("b"));
+    bench.publish(&["a", "b"]);
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        bench.shard.begin_pass();
+        while bench.plan_and_send() {
+            served.push(bench.plan.connections[0]);
+            bench.publish(&["a", "b"]);
+        }
+    }
+    let (first, second) = if served[0] == one { (one, other) } else { (other, one) };
+    assert_eq!(served, [first, second, first, second, first, second]);
+}
+
+#[test]
+fn nothing_is_appended_that_would_overwrite_what_somebody_was_not_sent() {
+    let mut bench = Bench::new();
+    bench.shard.settings.plan_sends_max = 1;
+    for _ in 0..2 {
+        bench.subscriber("a");
+    }
+    while bench.shard.may_append() {
+        bench.publish(&["a"; 100]);
+    }
+    let unsent = bench.shard.store.log.position();
+    assert!((TURN_BYTES_MAX..2 * TURN_BYTES_MAX).contains(&usize::try_from(unsent).unwrap()));
+    bench.shard.begin_pass();
+    assert!(bench.plan_and_send());
+    assert!(!bench.shard.may_append(), "one of two clients has none of it");
+    while bench.plan_and_send() {}
+    while bench.shard.is_pass_due() {
+        bench.pass();
+    }
+    assert!(bench.shard.may_append());
 }
 
 #[test]
@@ -122,7 +186,7 @@ fn a_heartbeat_is_for_the_quiet_only() {
     assert_eq!(bench.plan.connections, [busy]);
     bench.shard.handle_sent(&bench.plan, &everything(&bench.plan), later, &mut Vec::new());
     bench.shard.next_sends(&mut bench.plan);
-    bench.shard.end_pass(later);
+    bench.shard.end_pass();
     for _ in 0..200 {
         bench.shard.handle_tick(later);
     }

@@ -189,7 +189,9 @@ fn a_book_goes_on_at_its_newest_snapshot_after_a_replay_that_the_log_has_overtak
 
 #[test]
 fn a_book_goes_on_at_its_newest_snapshot_when_the_log_overtakes_a_change_of_the_set() {
-    let mut play = Play::new();
+    // There is no pass meanwhile.
+    let settings = ShardSettings { unsent_bytes_max: usize::MAX, ..settings() };
+    let mut play = Play::with(settings);
     play.publish_some();
     play.ask("subscribe", json!({ "channels": "book", "policy": "all" }));
     play.publish("book", None, Kind::Update, "8");
