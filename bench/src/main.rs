@@ -39,6 +39,7 @@ pub mod subscribers;
 pub mod syscalls;
 pub mod usage;
 pub mod verdict;
+pub mod watch;
 
 /// Open-loop load for WebSocket fan-out
 #[derive(Debug, Parser)]

@@ -22,6 +22,8 @@ pub struct Merged {
     pub latency: Histogram<u64>,
     /// By second of arrival.
     pub seconds: Vec<(u64, Histogram<u64>)>,
+    /// By second, the sum over all threads: for how long there was nothing to read.
+    pub idle_ns: Vec<u64>,
     pub spread: Option<Quantiles>,
     pub fairness: Option<Fairness>,
 }
@@ -33,15 +35,18 @@ impl Merged {
         let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum();
         let mut latency = histogram::empty();
         let mut seconds: Vec<(u64, Histogram<u64>)> = Vec::new();
+        let mut idle_ns: Vec<u64> = Vec::new();
         for report in reports {
             histogram::add(&mut latency, &histogram::of_text(&report.latency)?);
-            for (at, (count, text)) in report.seconds.iter().enumerate() {
+            for (at, second) in report.seconds.iter().enumerate() {
                 if seconds.len() <= at {
                     seconds.push((0, histogram::empty()));
+                    idle_ns.push(0);
                 }
-                seconds[at].0 += count;
-                if !text.is_empty() {
-                    histogram::add(&mut seconds[at].1, &histogram::of_text(text)?);
+                seconds[at].0 += second.deliveries;
+                idle_ns[at] += second.idle_ns;
+                if !second.latency.is_empty() {
+                    histogram::add(&mut seconds[at].1, &histogram::of_text(&second.latency)?);
                 }
             }
         }
@@ -54,6 +59,7 @@ impl Merged {
             refused: sum(|report| report.refused),
             latency,
             seconds,
+            idle_ns,
             spread: spread(reports),
             fairness: fairness(reports),
         })
@@ -93,6 +99,7 @@ fn fairness(reports: &[Report]) -> Option<Fairness> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::orders::Arrived;
 
     #[test]
     fn an_events_spread_is_over_all_threads() {
@@ -101,7 +108,11 @@ mod tests {
         let report = |first, last, count| Report {
             deliveries: count,
             latency: histogram::to_text(&latency),
-            seconds: vec![(count, histogram::to_text(&latency))],
+            seconds: vec![Arrived {
+                deliveries: count,
+                latency: histogram::to_text(&latency),
+                idle_ns: 40,
+            }],
             sampled: vec![(4, first, last)],
             by_client: vec![count, count + 1],
             rank: Some((0.25, 0.5)),
@@ -110,6 +121,7 @@ mod tests {
         let merged = Merged::of(&[report(5_000, 9_000, 3), report(1_000, 6_000, 8)]).unwrap();
         assert_eq!(merged.spread.unwrap().max, 8.0);
         assert_eq!((merged.deliveries, merged.latency.len(), merged.seconds[0].0), (11, 2, 11));
+        assert_eq!(merged.idle_ns, [80]);
         let fairness = merged.fairness.unwrap();
         assert_eq!((fairness.min, fairness.median, fairness.max), (3, 8, 9));
         assert_eq!((fairness.rank_min, fairness.rank_max), (0.25, 0.5));

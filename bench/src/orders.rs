@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scenario::Readers;
 use crate::server::Subscribe;
 
 /// From the coordinator.
@@ -60,6 +61,8 @@ pub struct Plan {
     pub stride: u64,
     /// Subscribe as soon as connected.
     pub subscribe: bool,
+    /// From the first window on.
+    pub readers: Readers,
 }
 
 /// What is measured.
@@ -110,13 +113,23 @@ pub struct Report {
     /// V2, deflated, base64: ns of the window's events until they were read, in µs.
     pub latency: String,
     /// By second of arrival.
-    pub seconds: Vec<(u64, String)>,
+    pub seconds: Vec<Arrived>,
     /// Number, first and last arrival of sampled events.
     pub sampled: Vec<(u64, u64, u64)>,
     /// Deliveries of each measured client.
     pub by_client: Vec<u64>,
     /// Their mean places, of those that have one: the lowest and the highest.
     pub rank: Option<(f64, f64)>,
+}
+
+/// A second of one thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrived {
+    pub deliveries: u64,
+    /// As [`Report::latency`]; empty when nothing came.
+    pub latency: String,
+    /// For how long the thread asked in vain, if it does not sleep.
+    pub idle_ns: u64,
 }
 
 /// Whether this client is one of the share that stops reading; they are spread evenly.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use crate::clock::{SECOND_NS, now_ns, ns, sleep_until, wall_offset_ns};
+use crate::clock::{SECOND_NS, now_ns, ns, sleep_until};
 use crate::cpus;
 use crate::crew::Crew;
 use crate::feed;
@@ -16,15 +16,16 @@ use crate::histogram;
 use crate::launch::Running;
 use crate::merged::Merged;
 use crate::orders::{Plan, Window, channels_of, is_stalled};
-use crate::outcome::{Memory, Outcome, Second, Use};
+use crate::outcome::{Memory, Outcome, Use};
 use crate::payload::Template;
 use crate::producer::{Part, Producer, Sent};
 use crate::publisher::Publisher;
 use crate::scenario::{Kind, Scenario};
 use crate::schedule::Pace;
 use crate::server::Server;
-use crate::usage::{self, Host, Share, Used};
+use crate::usage;
 use crate::verdict::{self, Facts};
+use crate::watch::{Watch, Watched};
 
 /// Before the first event of a part, for orders to arrive.
 const HEAD_START_NS: u64 = SECOND_NS / 5;
@@ -66,19 +67,6 @@ pub struct Rig {
     pace: Option<Pace>,
     /// How many measured clients each channel has.
     audience: Vec<u64>,
-}
-
-/// What is looked at while a part runs.
-#[derive(Debug, Default)]
-struct Watched {
-    server: Share,
-    load: Share,
-    /// By second: how busy the server and the load were.
-    busy: Vec<(f64, f64)>,
-    /// Seconds, and the server's anonymous memory.
-    memory: Vec<(f64, u64)>,
-    host: Host,
-    clock_step_ns: i128,
 }
 
 impl Rig {
@@ -139,54 +127,17 @@ impl Rig {
         let sample_every = if every < 1e9 { every as u64 } else { 1 };
         self.crew.window(Window { from_ns: measure_ns, to_ns: end_ns, sample_every })?;
         self.producer.begin(Part { pace, begin_ns, measure_ns, end_ns });
+        let watch = Watch::new(self.running.pid(), self.crew.pids());
         sleep_until(measure_ns);
         let began = jiff::Timestamp::now().to_string();
-        let host = usage::host();
         begun(self)?;
-        let mut watched = self.watch(measure_ns, end_ns);
-        watched.host = difference(usage::host(), host);
+        let mut watched = watch.until(&self.setup, measure_ns, end_ns);
         let sent = self.producer.end();
         self.drain(&sent)?;
         let merged = Merged::of(&self.crew.report(&sent.newest)?)?;
         let mut outcome = self.outcome(began, seconds, events_per_s);
-        self.fill(&mut outcome, &watched, &sent, &merged);
+        self.fill(&mut outcome, &mut watched, &sent, &merged);
         Ok(Round { outcome, latency: merged.latency, blocked_max_ns: sent.blocked_max_ns })
-    }
-
-    /// Looks at what processes use, each second until the end.
-    fn watch(&self, from_ns: u64, to_ns: u64) -> Watched {
-        const MEMORY_EVERY_S: u64 = 10;
-        let mut load_pids = self.crew.pids();
-        // The server is a child of this process: only its own threads count here.
-        load_pids.push(std::process::id());
-        let look = || (Used::by(&[self.running.pid()]), Used::of(&load_pids));
-        let (mut server, mut load) = look();
-        let step = wall_offset_ns();
-        let mut watched = Watched::default();
-        let mut at_ns = from_ns;
-        while at_ns < to_ns {
-            let next_ns = (at_ns + SECOND_NS).min(to_ns);
-            sleep_until(next_ns);
-            let now = look();
-            let (by_server, by_load) = (now.0.since(&server), now.1.since(&load));
-            (server, load) = now;
-            let seconds = (next_ns - at_ns) as f64 / 1e9;
-            let busy = |share: Share, cpus: usize| share.cpu_s() / seconds / cpus.max(1) as f64;
-            watched.busy.push((
-                busy(by_server, self.setup.server_cpus.len()),
-                busy(by_load, self.setup.load_cpus.len()),
-            ));
-            watched.server = sum(watched.server, by_server);
-            watched.load = sum(watched.load, by_load);
-            let second = (next_ns - from_ns) / SECOND_NS;
-            if second.is_multiple_of(MEMORY_EVERY_S) {
-                let bytes = usage::anonymous_bytes(&[self.running.pid()]);
-                watched.memory.push((second as f64, bytes));
-            }
-            at_ns = next_ns;
-        }
-        watched.clock_step_ns = wall_offset_ns() - step;
-        watched
     }
 
     /// Waits until everything has come, or nothing comes any more.
@@ -257,7 +208,7 @@ impl Rig {
         }
     }
 
-    fn fill(&mut self, outcome: &mut Outcome, watched: &Watched, sent: &Sent, merged: &Merged) {
+    fn fill(&mut self, outcome: &mut Outcome, watched: &mut Watched, sent: &Sent, merged: &Merged) {
         outcome.events = sent.events();
         outcome.deliveries = merged.deliveries;
         outcome.duplicates = merged.duplicates;
@@ -279,9 +230,9 @@ impl Rig {
         outcome.spread_us = merged.spread;
         outcome.fairness = merged.fairness;
         let seconds = outcome.seconds;
-        outcome.server_use = used(watched.server, seconds, self.setup.server_cpus.len());
-        outcome.load_use = used(watched.load, seconds, self.setup.load_cpus.len());
-        outcome.series = series(watched, sent, merged);
+        outcome.server_use = watched.server_use(&self.setup, seconds);
+        outcome.load_use = watched.load_use(&self.setup, seconds, merged);
+        outcome.series = watched.series(sent, merged);
         let extra = &mut outcome.extra;
         extra.insert("producer_late_max_us".into(), json!(sent.late_max_ns / 1000));
         extra.insert("producer_blocked_max_us".into(), json!(sent.blocked_max_ns / 1000));
@@ -289,11 +240,15 @@ impl Rig {
         if merged.refused > 0 {
             extra.insert("refused".into(), json!(merged.refused));
         }
-        if let Some(slope) = slope(&watched.memory) {
+        if let Some(slope) = watched.leak_bytes_per_s() {
             extra.insert("leak_bytes_per_min".into(), json!(slope * 60.0));
         }
-        let ours = watched.server.cpu_s() + watched.load.cpu_s();
-        let others = (watched.host.busy_s - ours).max(0.0) / seconds / online_cpus();
+        // What the hypervisor takes is nobody's, and lacks all the same.
+        let mut others = std::mem::take(&mut watched.others);
+        others.push(("the hypervisor".into(), watched.host.stolen_s));
+        for (_, share) in &mut others {
+            *share /= seconds * online_cpus();
+        }
         outcome.invalid = verdict::reasons(&Facts {
             server_busy: outcome.server_use.busy,
             load_busy: outcome.load_use.busy,
@@ -336,6 +291,7 @@ fn plans(setup: &Setup, running: &Running, channels: u64) -> Vec<Plan> {
             stay: (scenario.kind == Kind::Storm).then_some(scenario.stay),
             churn_per_s: scenario.churn_per_s * count as f64,
             changes_per_s: scenario.changes_per_s * share,
+            readers: scenario.readers,
             stride: if scenario.kind == Kind::Capture { 0 } else { channels },
             subscribe: scenario.kind != Kind::Idle,
         }
@@ -354,75 +310,4 @@ fn audience(scenario: &Scenario, channels: u64) -> Vec<u64> {
         }
     }
     audience
-}
-
-fn series(watched: &Watched, sent: &Sent, merged: &Merged) -> Vec<Second> {
-    let second = |(at, &(server_busy, load_busy)): (usize, &(f64, f64))| {
-        let arrived = merged.seconds.get(at);
-        let quantiles = arrived.map(|second| histogram::quantiles(&second.1)).unwrap_or_default();
-        Second {
-            at_s: at as f64,
-            events: sent.by_second.get(at).copied().unwrap_or(0),
-            deliveries: arrived.map_or(0, |second| second.0),
-            p50_us: quantiles.p50,
-            p99_us: quantiles.p99,
-            max_us: quantiles.max,
-            server_busy,
-            load_busy,
-        }
-    };
-    watched.busy.iter().enumerate().map(second).collect()
-}
-
-fn used(share: Share, seconds: f64, cpus: usize) -> Use {
-    Use {
-        user_s: share.user_s,
-        system_s: share.system_s,
-        busy: share.cpu_s() / seconds / cpus.max(1) as f64,
-        switches_voluntary: share.voluntary,
-        switches_involuntary: share.involuntary,
-        syscalls_per_delivery: None,
-    }
-}
-
-fn sum(a: Share, b: Share) -> Share {
-    Share {
-        user_s: a.user_s + b.user_s,
-        system_s: a.system_s + b.system_s,
-        voluntary: a.voluntary + b.voluntary,
-        involuntary: a.involuntary + b.involuntary,
-    }
-}
-
-fn difference(now: Host, then: Host) -> Host {
-    Host { busy_s: now.busy_s - then.busy_s, soft_s: now.soft_s - then.soft_s }
-}
-
-/// Bytes a second, by least squares; none of fewer than three samples.
-fn slope(samples: &[(f64, u64)]) -> Option<f64> {
-    if samples.len() < 3 {
-        return None;
-    }
-    let count = samples.len() as f64;
-    let (mean_x, mean_y) = samples
-        .iter()
-        .fold((0.0, 0.0), |sum, &(x, y)| (sum.0 + x / count, sum.1 + y as f64 / count));
-    let (up, down) = samples.iter().fold((0.0, 0.0), |sum, &(x, y)| {
-        (sum.0 + (x - mean_x) * (y as f64 - mean_y), sum.1 + (x - mean_x) * (x - mean_x))
-    });
-    (down > 0.0).then(|| up / down)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_leak_is_the_slope_of_all_samples() {
-        assert_eq!(slope(&[(10.0, 5), (20.0, 5)]), None);
-        let leaking: Vec<(f64, u64)> =
-            (1..=6).map(|at| (f64::from(at) * 10.0, 7_000 + 300 * at as u64)).collect();
-        assert!((slope(&leaking).unwrap() - 30.0).abs() < 1e-9);
-        assert_eq!(slope(&[(10.0, 5), (20.0, 5), (30.0, 5)]), Some(0.0));
-    }
 }

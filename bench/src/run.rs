@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::report;
 use crate::results::Folder;
 use crate::rig::Setup;
-use crate::scenario::Scenario;
+use crate::scenario::{Readers, Scenario};
 use crate::server::{self, Server, Subscribe};
 use crate::syscalls;
 
@@ -88,15 +88,21 @@ impl Load {
                  with --server-cpus and --load-cpus"
             ));
         }
+        let mut scenario = scenario.clone();
         if let Some(shared) = self.server_cpus.iter().find(|cpu| self.load_cpus.contains(cpu)) {
             eprintln!("CPU {shared} is both the server's and the load's: latencies are of both");
+            scenario.readers = Readers::Sleep;
+        }
+        if self.processes > 1 {
+            // Their threads share CPUs.
+            scenario.readers = Readers::Sleep;
         }
         if scenario.tls != server.tls {
             let (scenario, tls) = (&scenario.name, if scenario.tls { "needs" } else { "has no" });
             return Err(format!("{scenario} {tls} TLS; {} is another server", server.name));
         }
         Ok(Setup {
-            scenario: scenario.clone(),
+            scenario,
             server,
             server_cpus: self.server_cpus.clone(),
             load_cpus: self.load_cpus.clone(),

@@ -50,6 +50,9 @@ pub struct Scenario {
     /// Over TLS.
     #[serde(default)]
     pub tls: bool,
+    /// What subscribers do when there is nothing to read.
+    #[serde(default)]
+    pub readers: Readers,
     /// Of a capture: how many times as fast as it was recorded.
     #[serde(default = "one_times")]
     pub pace: f64,
@@ -61,6 +64,18 @@ pub struct Scenario {
     /// Whether peers can do it: one channel, no TLS.
     #[serde(default)]
     pub peers: bool,
+}
+
+/// What a thread of subscribers does when nothing has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readers {
+    /// It asks again at once, while it is measured. On loopback whoever sends to a thread that sleeps
+    /// pays for waking it, and the more often the quicker the thread is.
+    #[default]
+    Spin,
+    /// It sleeps until something comes. For CPUs that it shares.
+    Sleep,
 }
 
 /// What is done in the measured part.

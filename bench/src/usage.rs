@@ -34,6 +34,13 @@ impl Share {
     pub fn cpu_s(&self) -> f64 {
         self.user_s + self.system_s
     }
+
+    pub fn add(&mut self, other: Self) {
+        self.user_s += other.user_s;
+        self.system_s += other.system_s;
+        self.voluntary += other.voluntary;
+        self.involuntary += other.involuntary;
+    }
 }
 
 impl Used {
@@ -91,11 +98,8 @@ fn tasks(pid: u32) -> Vec<String> {
 
 /// The whole time is exact, threads that have ended included; `stat` has how it was split.
 fn process(pid: u32) -> Option<Process> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may have blanks and parentheses; what follows its end is numbers.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    let (user, system) = (ticks(11)?, ticks(12)?);
+    let (_, fields) = stat(pid)?;
+    let (user, system) = (number(&fields, 11)?, number(&fields, 12)?);
     let user = if user + system > 0.0 { user / (user + system) } else { 0.5 };
     let cpu_s = cpu_s(pid)?;
     let (mut voluntary, mut involuntary) = (0, 0);
@@ -106,6 +110,19 @@ fn process(pid: u32) -> Option<Process> {
         involuntary += field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
     }
     Some(Process { user_s: cpu_s * user, system_s: cpu_s * (1.0 - user), voluntary, involuntary })
+}
+
+/// A process's name, and what `/proc/PID/stat` has behind it.
+fn stat(pid: u32) -> Option<(String, Vec<String>)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may have blanks and parentheses; what follows its end is numbers.
+    let (head, fields) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1.to_owned();
+    Some((name, fields.split_whitespace().map(str::to_owned).collect()))
+}
+
+fn number(fields: &[String], at: usize) -> Option<f64> {
+    fields.get(at)?.parse().ok()
 }
 
 /// What the clock of a process's CPU time shows.
@@ -151,13 +168,73 @@ pub fn socket_bytes() -> u64 {
     words.next().and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE_BYTES
 }
 
-/// Time that the CPUs of the host were busy.
+/// What every process has used that can be seen from here.
+#[derive(Debug, Clone, Default)]
+pub struct Everybody {
+    /// Its name, what it has used, and what its children had that have ended.
+    by_process: BTreeMap<u32, (String, f64, f64)>,
+}
+
+impl Everybody {
+    /// Looks at all of them.
+    #[must_use]
+    pub fn now() -> Self {
+        let folder = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = folder.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+        let look = |pid: u32| {
+            let (name, fields) = stat(pid)?;
+            // The kernel handles packets there when there are many: the load's work.
+            if name.starts_with("ksoftirqd/") {
+                return None;
+            }
+            let ticks =
+                |at: usize| Some((number(&fields, at)? + number(&fields, at + 1)?) / ticks_per_s());
+            // One that has ended, and of which nobody has taken note yet, has no clock any more.
+            let used = cpu_s(pid).or_else(|| ticks(11))?;
+            Some((pid, (name, used, ticks(13)?)))
+        };
+        Self { by_process: pids.filter_map(look).collect() }
+    }
+
+    /// CPU seconds since an earlier look, by name, of all but these processes. What has ended
+    /// meanwhile is in its parent's account.
+    #[must_use]
+    pub fn since(&self, before: &Self, ours: &BTreeSet<u32>) -> Vec<(String, f64)> {
+        let not_ours = |of: &Self| {
+            let all = of.by_process.clone().into_iter();
+            all.filter(|(pid, _)| !ours.contains(pid)).collect::<BTreeMap<_, _>>()
+        };
+        let (now, then) = (not_ours(self), not_ours(before));
+        let mut by_name: BTreeMap<String, f64> = BTreeMap::new();
+        let mut ended = 0.0;
+        for (pid, (name, used, by_children)) in &now {
+            let then = then.get(pid).map_or((0.0, 0.0), |then| (then.1, then.2));
+            *by_name.entry(name.clone()).or_default() += (used - then.0).max(0.0);
+            ended += (by_children - then.1).max(0.0);
+        }
+        // What they had used before the first look was in their own accounts then.
+        let gone = then.iter().filter(|(pid, _)| !now.contains_key(pid));
+        ended -= gone.map(|(_, then)| then.1 + then.2).sum::<f64>();
+        by_name.insert("what has ended".into(), ended.max(0.0));
+        by_name.into_iter().filter(|(_, used)| *used > 0.0).collect()
+    }
+}
+
+/// Time of the CPUs of the host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Host {
-    /// Of processes, interrupts, and taken by the hypervisor.
-    pub busy_s: f64,
-    /// In soft interrupts, where loopback's packets are handled; part of `busy_s`.
+    /// In soft interrupts, where loopback's packets are handled. Most of it is in the accounts of
+    /// processes as well.
     pub soft_s: f64,
+    /// Given to another machine by the hypervisor.
+    pub stolen_s: f64,
+}
+
+impl Host {
+    #[must_use]
+    pub fn since(self, then: Self) -> Self {
+        Self { soft_s: self.soft_s - then.soft_s, stolen_s: self.stolen_s - then.stolen_s }
+    }
 }
 
 /// The sum over all CPUs, since the host was started.
@@ -169,8 +246,7 @@ pub fn host() -> Host {
     let seconds: Vec<f64> = numbers.map(|ticks| ticks / ticks_per_s()).collect();
     let at = |place: usize| seconds.get(place).copied().unwrap_or(0.0);
     // user nice system idle iowait irq softirq steal
-    let busy_s = at(0) + at(1) + at(2) + at(5) + at(6) + at(7);
-    Host { busy_s, soft_s: at(6) }
+    Host { soft_s: at(6), stolen_s: at(7) }
 }
 
 #[cfg(test)]
@@ -180,7 +256,7 @@ mod tests {
     #[test]
     fn what_this_process_and_its_children_use_is_seen() {
         let me = [std::process::id()];
-        let before = Used::by(&me);
+        let (before, all_before) = (Used::by(&me), Everybody::now());
         let mut child =
             std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let mut used = 0.0;
@@ -188,9 +264,14 @@ mod tests {
             used = Used::by(&me).since(&before).cpu_s();
         }
         assert!(family(&me).contains(&child.id()));
+        let others = |ours: &[u32]| -> f64 {
+            let ours = ours.iter().copied().collect();
+            Everybody::now().since(&all_before, &ours).iter().map(|(_, used)| used).sum()
+        };
+        assert!(others(&[]) >= used, "whoever is not ours is seen");
         child.kill().unwrap();
         child.wait().unwrap();
+        assert!(others(&[]) >= used - 0.011, "and when it has ended, to the tick");
         assert!(anonymous_bytes(&me) > 100_000);
-        assert!(host().busy_s > 0.0);
     }
 }

@@ -163,7 +163,7 @@ impl Judged {
 
 impl Goal {
     fn judge(&self, results: &Results) -> Verdict {
-        let found = results.newest(&self.scenario, None).and_then(|run| Some((run, run.own()?)));
+        let found = results.newest(&self.scenario).and_then(|run| Some((run, run.own()?)));
         let Some((run, own)) = found else {
             let why = format!("no run of `{}` that counts", self.scenario);
             return self.verdict(Judged::not_measured(why), String::new(), None);
@@ -226,10 +226,10 @@ impl Goal {
                 Contest::None => Judged::not_measured(format!("`{}` has no peer", run.name)),
             },
             Against::Own(scenario) => {
-                let other = results.newest(scenario, Some(&run.host));
+                let other = results.newest_like(run, scenario);
                 let base = other.and_then(|other| over_rounds(other, other.own()?, &self.metric));
                 let Some(base) = base.filter(|base| base.median > 0.0) else {
-                    let why = format!("no run of `{scenario}` on {} that counts", run.host);
+                    let why = format!("no run of `{scenario}` like this one that counts");
                     return Judged::not_measured(why);
                 };
                 let by = figure.median / base.median;
@@ -286,13 +286,13 @@ impl Goal {
     fn flat(&self, results: &Results, newest: &Run) -> Judged {
         let mut medians = Vec::new();
         for scenario in &self.across {
-            let run = results.newest(scenario, Some(&newest.host));
+            let run = results.newest_like(newest, scenario);
             let range = run.and_then(|run| {
                 let own = run.own()?;
                 over_rounds(run, own, &self.metric).filter(|_| lost(run, own) == 0)
             });
             let Some(range) = range else {
-                let why = format!("no run of `{scenario}` on {} that counts", newest.host);
+                let why = format!("no run of `{scenario}` like this one that counts");
                 return Judged::not_measured(why);
             };
             medians.push(range.median);

@@ -74,7 +74,7 @@ pub fn update(path: &Path, marks: Marks, part: &str, check: bool) -> io::Result<
 /// The section of `README.md`, which lies beside `results/`.
 pub fn performance(results: &Results, verdicts: &[Verdict]) -> String {
     let mut part = String::new();
-    let rows = ROWS.iter().filter_map(|row| Some((row, results.newest(row.0, None)?)));
+    let rows = ROWS.iter().filter_map(|row| Some((row, results.newest(row.0)?)));
     let rows: Vec<_> = rows.collect();
     let Some((_, first)) = rows.first() else {
         return "Nothing has been measured with the load harness yet.".into();

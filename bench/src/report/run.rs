@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::outcome::Outcome;
-use crate::scenario::Kind;
+use crate::scenario::{Kind, Readers};
 
 /// A run of the harness.
 #[derive(Debug, Clone)]
@@ -66,6 +66,13 @@ pub struct Asked {
     pub question: String,
     pub kind: Option<Kind>,
     pub tls: bool,
+    /// Of a run before there was a choice, they slept.
+    #[serde(default = "sleep")]
+    pub readers: Readers,
+}
+
+const fn sleep() -> Readers {
+    Readers::Sleep
 }
 
 /// A result that the harness has not made: it has a page of its own.
@@ -104,10 +111,21 @@ impl Results {
         Ok(results)
     }
 
-    /// The newest run of a scenario that counts, on `host` if one is given.
-    pub fn newest(&self, scenario: &str, host: Option<&str>) -> Option<&Run> {
-        let of_host = |run: &&Run| host.is_none_or(|host| run.host == host);
-        self.runs.iter().filter(of_host).find(|run| run.scenario == scenario && run.counts())
+    /// The newest run of a scenario that counts.
+    pub fn newest(&self, scenario: &str) -> Option<&Run> {
+        self.runs.iter().find(|run| run.scenario == scenario && run.counts())
+    }
+
+    /// The newest of those that can be held against a run: on the same machine, with the same kind
+    /// of readers.
+    pub fn newest_like(&self, run: &Run, scenario: &str) -> Option<&Run> {
+        let machine = |run: &Run| (run.host.clone(), run.command.cpu.clone());
+        let is_like = |other: &&Run| {
+            machine(other) == machine(run)
+                && other.command.scenario.readers == run.command.scenario.readers
+        };
+        let mut runs = self.runs.iter().filter(is_like);
+        runs.find(|run| run.scenario == scenario && run.counts())
     }
 }
 

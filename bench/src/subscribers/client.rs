@@ -348,6 +348,7 @@ mod tests {
             changes_per_s: 0.0,
             stride: 1,
             subscribe: true,
+            readers: crate::scenario::Readers::Sleep,
         };
         let mut recorder = Recorder::new();
         recorder.begin(Window { from_ns: 0, to_ns: u64::MAX >> 1, sample_every: 1 });

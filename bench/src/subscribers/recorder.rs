@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::clock::SECOND_NS;
 use crate::histogram;
-use crate::orders::{Report, Window};
+use crate::orders::{Arrived, Report, Window};
 
 /// Sampled events that are kept.
 const SAMPLES_MAX: u64 = 200_000;
@@ -21,7 +21,8 @@ pub(super) struct Recorder {
     total: Histogram<u64>,
     second_end_ns: u64,
     second_deliveries: u64,
-    seconds: Vec<(u64, String)>,
+    second_idle_ns: u64,
+    seconds: Vec<Arrived>,
     samples: Vec<Sample>,
     /// The place of the first sampled event.
     samples_from: Option<u64>,
@@ -60,6 +61,7 @@ impl Recorder {
             total: histogram::empty(),
             second_end_ns: u64::MAX,
             second_deliveries: 0,
+            second_idle_ns: 0,
             seconds: Vec::new(),
             samples: Vec::new(),
             samples_from: None,
@@ -86,6 +88,12 @@ impl Recorder {
         while now_ns >= self.second_end_ns {
             self.end_second();
         }
+    }
+
+    /// Nothing came for so long.
+    #[inline]
+    pub(super) const fn idle(&mut self, idle_ns: u64) {
+        self.second_idle_ns += idle_ns;
     }
 
     #[inline]
@@ -122,18 +130,21 @@ impl Recorder {
     }
 
     fn end_second(&mut self) {
-        let text =
+        let latency =
             if self.current.is_empty() { String::new() } else { histogram::to_text(&self.current) };
-        self.seconds.push((self.second_deliveries, text));
+        self.seconds.push(Arrived {
+            deliveries: std::mem::take(&mut self.second_deliveries),
+            latency,
+            idle_ns: std::mem::take(&mut self.second_idle_ns),
+        });
         histogram::add(&mut self.total, &self.current);
         self.current.reset();
-        self.second_deliveries = 0;
         self.second_end_ns += SECOND_NS;
     }
 
     /// What there is; the window goes on.
     pub(super) fn report(&mut self) -> Report {
-        if self.second_deliveries > 0 {
+        if self.second_deliveries + self.second_idle_ns > 0 {
             self.end_second();
         }
         let every = self.window.sample_every.max(1);
@@ -176,10 +187,13 @@ mod tests {
         assert_eq!(at(2, from_ns, 9000), Counted::Place(1));
         assert_eq!(at(4, from_ns + 2 * SECOND_NS - 1, 3 * SECOND_NS), Counted::Place(0));
         assert_eq!(at(5, from_ns + 2 * SECOND_NS, 0), Counted::No);
+        recorder.idle(600);
+        recorder.idle(70);
         let report = recorder.report();
         assert_eq!(report.deliveries, 4);
-        let seconds: Vec<u64> = report.seconds.iter().map(|second| second.0).collect();
+        let seconds: Vec<u64> = report.seconds.iter().map(|second| second.deliveries).collect();
         assert_eq!(seconds, [3, 0, 0, 0, 1], "by the second of their arrival");
+        assert_eq!(report.seconds[4].idle_ns, 670);
         assert_eq!(report.sampled, [(2, from_ns + 5000, from_ns + 9000)]);
         let latency = histogram::of_text(&report.latency).unwrap();
         assert_eq!((latency.len(), latency.min()), (4, 5));

@@ -23,6 +23,7 @@ use crate::clock::{SECOND_NS, now_ns, ns};
 use crate::continuity::Ledger;
 use crate::cpus;
 use crate::orders::{Answer, Count, Order, Plan, channels_of, is_stalled};
+use crate::scenario::Readers;
 
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 const WAKE: Token = Token(usize::MAX);
@@ -30,8 +31,10 @@ const WAKE: Token = Token(usize::MAX);
 const CONNECTING_MAX: usize = 128;
 /// Before a client that was refused in a storm tries again.
 const AGAIN_S: f64 = 0.5;
-/// How often timers are looked at.
+/// How often timers are looked at, at least.
 const TICK: Duration = Duration::from_millis(5);
+/// A turn in which nothing was found and which took longer was not idle: something else ran here.
+const IDLE_NS_MAX: u64 = 20_000;
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -58,6 +61,9 @@ pub(super) struct Worker {
     churn_ns: u64,
     change_ns: u64,
     turn: usize,
+    /// It does not sleep while there is a window; and when its last turn ended.
+    spins: bool,
+    turned_ns: u64,
 }
 
 /// A worker's ends of what connects it with its process.
@@ -99,6 +105,8 @@ impl Worker {
             churn_ns: u64::MAX,
             change_ns: u64::MAX,
             turn: 0,
+            spins: false,
+            turned_ns: 0,
         };
         Ok((worker, waker))
     }
@@ -114,7 +122,8 @@ impl Worker {
             if !self.ready {
                 self.connect_more();
             }
-            match self.poll.poll(&mut events, Some(TICK)) {
+            let patience = if self.spins { Duration::ZERO } else { TICK };
+            match self.poll.poll(&mut events, Some(patience)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return self.fail(&format!("epoll: {error}")),
@@ -128,7 +137,7 @@ impl Worker {
                     self.happened(event);
                 }
             }
-            self.timers();
+            self.timers(events.is_empty());
         }
     }
 
@@ -145,6 +154,7 @@ impl Worker {
                     }
                     self.common.recorder.begin(window);
                     let plan = &self.common.plan;
+                    self.spins = plan.readers == Readers::Spin;
                     self.churn_ns = after(window.from_ns, plan.churn_per_s);
                     self.change_ns = after(window.from_ns, plan.changes_per_s);
                 }
@@ -162,7 +172,10 @@ impl Worker {
                     self.drop_all(jitter_s);
                     self.answer(Answer::Ready);
                 }
-                Order::Report { newest } => self.report(&newest),
+                Order::Report { newest } => {
+                    self.spins = false;
+                    self.report(&newest);
+                }
             }
         }
         true
@@ -228,9 +241,14 @@ impl Worker {
         self.answer(Answer::Report(vec![report]));
     }
 
-    fn timers(&mut self) {
+    /// Ends a turn, in which nothing was found to do or something was.
+    fn timers(&mut self, in_vain: bool) {
         let now = now_ns();
+        let took_ns = now - std::mem::replace(&mut self.turned_ns, now);
         self.common.recorder.read_at(now);
+        if self.spins && in_vain && took_ns < IDLE_NS_MAX {
+            self.common.recorder.idle(took_ns);
+        }
         while let Some(&Reverse((at_ns, number))) = self.due.peek() {
             if at_ns > now || self.connecting >= CONNECTING_MAX * 8 {
                 break;
