@@ -1,6 +1,7 @@
 //! Where a run was taken: hardware, kernel, tuning, and the program.
 //!
-//! Not here: what it used. Invariant: what cannot be read is said to be unknown, and never guessed.
+//! The studies have it as well. Not here: what it used. Invariant: what cannot be read is said to
+//! be unknown, and never guessed.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ pub fn describe() -> Value {
     json!({
         "host": host(),
         "cpu": cpu(),
-        "kernel": read("/proc/sys/kernel/osrelease"),
+        "kernel": kernel(),
         "memory": memory,
         "tuning": {
             "somaxconn": read("/proc/sys/net/core/somaxconn"),
@@ -38,6 +39,12 @@ pub fn host() -> String {
     read("/proc/sys/kernel/hostname")
 }
 
+/// The kernel's version.
+#[must_use]
+pub fn kernel() -> String {
+    read("/proc/sys/kernel/osrelease")
+}
+
 /// Today (UTC), as folders are named.
 #[must_use]
 pub fn today() -> String {
@@ -48,13 +55,14 @@ pub fn today() -> String {
 /// The commit that this program's checkout is at.
 #[must_use]
 pub fn commit() -> String {
+    // Of the harness or of the whole; the paths below are the repository's.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).filter(|text| !text.is_empty());
-    let changed = git(&["status", "--porcelain", "../src", "src", "../Cargo.lock"]);
+    let changed = git(&["status", "--porcelain", ":/src", ":/bench", ":/Cargo.lock"]);
     let changed = changed.is_some_and(|text| !text.is_empty());
     commit.unwrap_or_else(|| "unknown".into()) + if changed { " with changes" } else { "" }
 }
@@ -73,7 +81,9 @@ fn field(path: &str, name: &str) -> String {
     value.map_or_else(|| "unknown".into(), |(_, value)| value.trim().to_owned())
 }
 
-fn cpu() -> String {
+/// The processor, and how many CPUs it has here.
+#[must_use]
+pub fn cpu() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let count = text.lines().filter(|line| line.starts_with("processor")).count();
     format!("{} ({count} CPUs)", field("/proc/cpuinfo", "model name"))

@@ -17,7 +17,7 @@ use std::time::Instant;
 use fanfare::fanout::connection::Connection;
 use serde_json::{Value, json};
 
-use report::{commit, cpu, progress, read};
+use report::{commit, cpu, kernel, progress, read};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use support::{Client, Folder, Producer, Server, connect, eventually, fanfare};
@@ -191,7 +191,7 @@ fn measure(count: usize, tls: bool) -> Value {
             if tls { " --tls-listen 127.0.0.1:0 --tls-certificates own.pem" } else { "" },
         ),
         "commit": commit(),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": kernel(),
         "cpu": cpu(),
         "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
     })

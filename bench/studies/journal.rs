@@ -25,7 +25,7 @@ use fanfare::protocol::event::{Event, Kind};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use report::{commit, cpu, progress, read};
+use report::{commit, cpu, kernel, progress, read};
 
 #[path = "journal/plot.rs"]
 mod plot;
@@ -89,7 +89,7 @@ fn main() {
         "file_system": file_system(&parent),
         "command": format!("cargo bench --bench journal -- --mib {mib} --folder {folder}"),
         "commit": commit(),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": kernel(),
         "cpu": cpu(),
         "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
     });

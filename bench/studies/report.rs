@@ -1,18 +1,22 @@
-//! What every measurement needs beside its figures: a folder of results, and where it was taken.
+//! What every measurement needs beside its figures: a folder of results, and how it was taken.
 //!
 //! Not here: what is measured. Invariant: a folder is named `<date>-<host>-<scenario>`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+#[path = "../src/machine.rs"]
+#[expect(dead_code, reason = "the harness says more of a machine")]
+mod machine;
+
+pub(crate) use machine::{commit, cpu, kernel};
+
 /// Makes the folder of a run of today.
 pub(crate) fn folder(scenario: &str) -> PathBuf {
-    let host = read("/proc/sys/kernel/hostname");
-    let name = format!("{}-{}-{scenario}", said_by("date", &["+%F"]), host.trim());
+    let name = format!("{}-{}-{scenario}", machine::today(), machine::host());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name);
     fs::create_dir_all(&folder).unwrap();
     folder
@@ -50,27 +54,4 @@ pub(crate) fn progress(what: &str, count: usize) -> ProgressBar {
 
 pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// What a program prints.
-fn said_by(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-pub(crate) fn commit() -> String {
-    let git = |arguments: &[&str]| said_by("git", arguments);
-    let changed = if git(&["status", "--porcelain", "src", "Cargo.lock"]).is_empty() {
-        ""
-    } else {
-        " with changes in src"
-    };
-    format!("{}{changed}", git(&["rev-parse", "--short=12", "HEAD"]))
-}
-
-pub(crate) fn cpu() -> String {
-    let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{} ({cores} CPUs)", model.trim_start_matches(['\t', ' ', ':']))
 }

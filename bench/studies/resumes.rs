@@ -24,7 +24,7 @@ use history::FRAME_BYTES;
 use part::{Part, QUANTILES, compare, hundredths, measure, median};
 use plot::Trace;
 use producer::{Producer, unix_ns};
-use report::{commit, cpu, progress, read};
+use report::{commit, cpu, kernel, progress, read};
 use resumers::{Outcome, Place, Resumers};
 use support::{Server, eventually};
 
@@ -256,7 +256,7 @@ fn summarise(numbers: &Numbers, server: &Server, flags: &str, rounds: &[Round]) 
         ),
         "server_command": format!("fanfare serve {flags}"),
         "commit": commit(),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": kernel(),
         "cpu": cpu(),
         "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
     })

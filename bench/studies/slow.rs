@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use plot::Line;
-use report::{commit, cpu, progress, read};
+use report::{commit, cpu, kernel, progress};
 use scenario::gauges::Sample;
 use scenario::{Count, Memory, Stage};
 
@@ -124,7 +124,7 @@ fn measure(stage: &mut Stage, count: Count, seconds: u64) -> (Value, Vec<Sample>
         "command": format!("cargo bench --bench slow -- --pace {}", stage.day.pace),
         "server_command": server_command(),
         "commit": commit(),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": kernel(),
         "cpu": cpu(),
         "profile": profile(),
     });

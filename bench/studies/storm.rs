@@ -23,7 +23,7 @@ use established::Established;
 use part::{Part, QUANTILES, compare, hundredths, measure, median};
 use plot::Trace;
 use producer::Producer;
-use report::{commit, cpu, progress, read};
+use report::{commit, cpu, kernel, progress};
 use support::{Folder, Server};
 
 #[path = "storm/crowd.rs"]
@@ -203,7 +203,7 @@ fn summarise(numbers: &Numbers, server: &Server, flags: &str, rounds: &[Round]) 
         "command": command(numbers),
         "server_command": format!("fanfare serve {flags}"),
         "commit": commit(),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": kernel(),
         "cpu": cpu(),
         "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
     })

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{percentiles, profile, server_command};
-use crate::report::{self, commit, cpu, progress, read};
+use crate::report::{self, commit, cpu, kernel, progress};
 use crate::scenario::{self, Count, Stage};
 
 const ROUNDS: usize = 20;
@@ -97,7 +97,7 @@ fn summarise(measured: &[Value], stage: &Stage, count: Count) -> Value {
         "command": format!("cargo bench --bench slow -- --isolation --pace {}", stage.day.pace),
         "server_command": server_command(),
         "commit": commit(),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": kernel(),
         "cpu": cpu(),
         "profile": profile(),
     })
