@@ -61,6 +61,9 @@ enum Command {
         /// Where the producer connects
         #[arg(long)]
         feed: SocketAddr,
+        /// A certificate and its key: subscribers connect with TLS
+        #[arg(long, value_name = "PEM")]
+        tls: Option<PathBuf>,
     },
     /// Makes the pages of runs again, and those over all runs
     Report {
@@ -84,8 +87,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(run) => run.run(),
         Command::Compare(compare) => compare.run(),
-        Command::Floor { listen, feed } => {
-            floor::run(listen, feed).map_err(|error| format!("floor: {error}"))
+        Command::Floor { listen, feed, tls } => {
+            floor::run(listen, feed, tls.as_deref()).map_err(|error| format!("floor: {error}"))
         }
         Command::Report { folders } => report::report(&folders).map_err(|error| error.to_string()),
         Command::Readme { check } => report::readme(check).map_err(|error| error.to_string()),

@@ -46,6 +46,9 @@ pub struct Load {
     /// Subscribers [default: the scenario's]
     #[arg(long, value_name = "N")]
     clients: Option<u64>,
+    /// What subscribers do when there is nothing to read [default: the scenario's]
+    #[arg(long)]
+    readers: Option<Readers>,
     /// CPUs of the server, joined by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0")]
     server_cpus: Vec<usize>,
@@ -66,6 +69,7 @@ impl Load {
         let mut scenario = Scenario::load(name)?;
         scenario.rounds = self.rounds.unwrap_or(scenario.rounds).max(1);
         scenario.seconds = self.seconds.unwrap_or(scenario.seconds);
+        scenario.readers = self.readers.unwrap_or(scenario.readers);
         if let Some(clients) = self.clients {
             // In a storm, as many stay as before, of the whole.
             scenario.stay = scenario.stay * clients / scenario.clients.max(1);
@@ -90,7 +94,10 @@ impl Load {
         }
         let mut scenario = scenario.clone();
         if let Some(shared) = self.server_cpus.iter().find(|cpu| self.load_cpus.contains(cpu)) {
-            eprintln!("CPU {shared} is both the server's and the load's: latencies are of both");
+            eprintln!(
+                "CPU {shared} is both the server's and the load's: latencies are of both, and \
+                 readers sleep"
+            );
             scenario.readers = Readers::Sleep;
         }
         if self.processes > 1 {

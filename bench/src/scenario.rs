@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{payload, server};
@@ -61,20 +62,20 @@ pub struct Scenario {
     pub stay: u64,
     #[serde(default)]
     pub jitter_s: f64,
-    /// Whether peers can do it: one channel, no TLS.
+    /// Whether peers, and the floor, can do it: one channel.
     #[serde(default)]
     pub peers: bool,
 }
 
 /// What a thread of subscribers does when nothing has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Readers {
-    /// It asks again at once, while it is measured. On loopback whoever sends to a thread that sleeps
-    /// pays for waking it, and the more often the quicker the thread is.
+    /// It asks again at once, while it is measured: on loopback whoever sends to a thread that
+    /// sleeps pays for waking it
     #[default]
     Spin,
-    /// It sleeps until something comes. For CPUs that it shares.
+    /// It sleeps until something comes, as on CPUs that are not its own
     Sleep,
 }
 

@@ -1,4 +1,4 @@
-//! The harness against the server that it is for: a short `steady` round loses nothing.
+//! The harness against the server that it is for, and its floor: a short round loses nothing.
 //!
 //! Not here: figures, which a busy machine spoils. The server is the one that `FANFARE_PROGRAM`
 //! names, else the one beside the harness; without one the test says so and passes.
@@ -23,9 +23,19 @@ fn a_short_steady_round_delivers_every_event_to_every_client() {
         eprintln!("SKIPPED: no fanfare beside {HARNESS}; build it, or set FANFARE_PROGRAM");
         return;
     };
-    let out = std::env::temp_dir().join(format!("fanfare-bench-smoke-{}", std::process::id()));
+    delivers_everything("steady", "fanfare", &program);
+}
+
+#[test]
+fn the_floor_delivers_every_event_over_tls_too() {
+    delivers_everything("tls", "floor-tls", Path::new("/nowhere/fanfare"));
+}
+
+fn delivers_everything(scenario: &str, server: &str, program: &Path) {
+    let name = format!("fanfare-bench-{scenario}-{}", std::process::id());
+    let out = std::env::temp_dir().join(name);
     let ran = Command::new(HARNESS)
-        .args(["run", "steady", "--servers", "fanfare", "--rounds", "1"])
+        .args(["run", scenario, "--servers", server, "--rounds", "1"])
         .args(["--clients", "50", "--seconds", "1", "--server-cpus", "0", "--load-cpus", "0"])
         .arg("--out")
         .arg(&out)
@@ -43,8 +53,10 @@ fn a_short_steady_round_delivers_every_event_to_every_client() {
     assert_eq!((&round["events"], &round["expected"]), (&100.into(), &5000.into()));
     assert_eq!(round["deliveries"], round["expected"]);
     assert!(round["latency_us"]["p50"].as_f64().unwrap() > 0.0);
-    assert!(read("fanfare.hgrm").contains("#[Max"));
-    assert!(read("command.json").contains("\"kernel\""));
+    assert!(read(&format!("{server}.hgrm")).contains("#[Max"));
+    let command: Value = serde_json::from_str(&read("command.json")).unwrap();
+    assert!(command["machine"]["kernel"].is_string());
+    assert_eq!(command["scenario"]["readers"], "sleep", "the server has the same CPU");
     fs::remove_dir_all(&out).unwrap();
 }
 

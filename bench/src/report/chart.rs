@@ -9,6 +9,8 @@ use std::fmt::Write;
 
 use maud::{Markup, PreEscaped, html};
 
+use super::run::is_floor;
+
 /// Width of every picture. Narrow, so that a phone shows 13 units as nine pixels; two fit side by
 /// side on a desk.
 pub const WIDTH: f64 = 520.0;
@@ -74,6 +76,8 @@ pub fn look(server: &str) -> String {
         "fanfare-tls",
         "uws",
     ];
+    // No run has both floors.
+    let server = if is_floor(server) { "floor" } else { server };
     let known = KNOWN.iter().position(|name| *name == server);
     // Another one gets a peer's colour by its name, the same in every picture.
     let other = || 2 + server.bytes().map(usize::from).sum::<usize>() % 7;

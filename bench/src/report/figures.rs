@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::run::{Run, is_own};
+use super::run::{Run, is_floor, is_own};
 use crate::outcome::Outcome;
 
 /// A median over rounds, with the least and the most.
@@ -221,7 +221,7 @@ impl Figures {
                 .into_iter()
                 .filter_map(|name| Some((name.clone(), over_rounds(run, server, &name)?)))
                 .collect(),
-            to_floor: against(Some("floor")),
+            to_floor: against(run.floor()),
             to_fanfare: against(run.own()),
         }
     }
@@ -229,7 +229,7 @@ impl Figures {
     fn place(&self) -> (u8, f64) {
         let group = match self.server.as_str() {
             own if is_own(own) => 0,
-            "floor" => 1,
+            floor if is_floor(floor) => 1,
             _ => 2,
         };
         (group, self.get("cpu_ns_per_delivery").map_or(f64::MAX, |cost| cost.median))

@@ -216,7 +216,10 @@ impl Goal {
                 let state = self.compare(figure.median, bound.value);
                 Judged { state, measured: shown }
             }
-            Against::Floor => times(ratio(run, own, "floor", &self.metric), "floor"),
+            Against::Floor => {
+                let ratio = run.floor().and_then(|floor| ratio(run, own, floor, &self.metric));
+                times(ratio, "floor")
+            }
             Against::BestPeer => match self.best_peer(run) {
                 Contest::Best(peer) => times(ratio(run, own, peer, &self.metric), run.title(peer)),
                 Contest::AllLost => {
@@ -233,7 +236,10 @@ impl Goal {
                     return Judged::not_measured(why);
                 };
                 let by = figure.median / base.median;
-                let measured = format!("{shown}, {} × `{scenario}`", units::digits(by));
+                let mut measured = format!("{shown}, {} × `{scenario}`", units::digits(by));
+                if let Some(floor) = other.and_then(|other| self.floor_to(run, other)) {
+                    measured += &format!("; {floor} × that of `{scenario}`");
+                }
                 Judged { state: self.compare(by, bound.value), measured }
             }
             Against::Figure(name) => {
@@ -247,6 +253,14 @@ impl Goal {
                 Judged { state: self.compare(by, bound.value), measured }
             }
         }
+    }
+
+    /// What the machine itself makes of what a run has, and another has not.
+    fn floor_to(&self, run: &Run, other: &Run) -> Option<String> {
+        let floor = |run: &Run| over_rounds(run, run.floor()?, &self.metric);
+        let (here, there) = (floor(run)?.median, floor(other)?.median);
+        let shown = units::figure(&self.metric, here);
+        (there > 0.0).then(|| format!("the floor {shown}, {}", units::digits(here / there)))
     }
 
     /// The best of those that lost nothing.

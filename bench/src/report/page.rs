@@ -11,6 +11,7 @@ use super::chart::Picture;
 use super::figures::Figures;
 use super::run::Run;
 use super::tables::{self, NOT_SHOWN, Table};
+use crate::scenario::Readers;
 
 /// `README.md` of a run.
 pub fn of(run: &Run, all: &[Figures], pictures: &[Picture]) -> String {
@@ -95,9 +96,14 @@ fn taken(run: &Run) -> String {
         (server, load) if server.is_empty() || load.is_empty() => String::new(),
         (server, load) => format!("; the server on {server}, the load generator on {load}"),
     };
+    let readers = match command.scenario.readers {
+        Readers::Spin => "ask without a pause, so that no send wakes a thread",
+        Readers::Sleep => "sleep until something comes, and each send to a sleeping one wakes it",
+    };
     let tuning = if tuning.is_empty() { "not said".into() } else { tuning.join(", ") };
     format!(
-        "- Command: {}\n- Commit: {} ({})\n- CPU: {}{cpus}\n- Memory: {}\n- Kernel: {}\n\
+        "- Command: {}\n- Commit: {} ({})\n- CPU: {}{cpus}\n- Subscribers: {readers}\n\
+         - Memory: {}\n- Kernel: {}\n\
          - Tuning: {tuning}\n\
          - Figures: [summary.json](summary.json), each round: [rounds.json](rounds.json)\n",
         code(&command.argv.join(" ")),

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::chart::{Panel, Picture, Scale, WIDTH, legend, look, n, wide};
 use super::curves;
 use super::figures::{Figures, Range, over_rounds};
-use super::run::{Run, is_own};
+use super::run::{Run, is_floor, is_own};
 use super::units;
 
 /// All pictures of a run.
@@ -136,7 +136,7 @@ fn bars(
     let (key, top) = if shades.is_empty() { (html! {}, 40.0) } else { legend(44.0, shades, false) };
     let x = |value: f64| 14.0 + value / most * (WIDTH - 28.0);
     let bottom = top + ROW * rows.len() as f64;
-    let floor = rows.iter().find(|(f, _)| f.server == "floor").map(|(_, parts)| sum(parts));
+    let floor = rows.iter().find(|(f, _)| is_floor(&f.server)).map(|(_, parts)| sum(parts));
     let body = html! {
         (key)
         @for (at, (figures, parts)) in rows.iter().enumerate() {

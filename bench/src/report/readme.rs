@@ -132,7 +132,7 @@ fn cpus(list: &[Value]) -> Option<String> {
 fn cells(run: &Run, metric: &str) -> Option<[String; 3]> {
     let show = |server: &str| Some(units::figure(metric, over_rounds(run, server, metric)?.median));
     let own = show(run.own()?)?;
-    let floor = show("floor").unwrap_or_else(|| "–".into());
+    let floor = run.floor().and_then(show).unwrap_or_else(|| "–".into());
     let peers = run.servers().into_iter().filter(|s| is_peer(s) && lost(run, s) == 0);
     let medians = peers.filter_map(|s| Some((s, over_rounds(run, s, metric)?.median)));
     let most_is_best = metric.contains("_per_s");

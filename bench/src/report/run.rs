@@ -185,6 +185,11 @@ impl Run {
         exact.or_else(|| servers.iter().find(|name| is_own(name))).copied()
     }
 
+    /// The name of the floor here.
+    pub fn floor(&self) -> Option<&str> {
+        self.servers().into_iter().find(|name| is_floor(name))
+    }
+
     /// Rounds of a server that count.
     pub fn valid<'a>(&'a self, server: &'a str) -> impl Iterator<Item = &'a Outcome> {
         self.outcomes.iter().filter(move |round| round.server == server && round.is_valid())
@@ -207,7 +212,12 @@ pub fn is_own(server: &str) -> bool {
 
 /// Whether a server is somebody else's.
 pub fn is_peer(server: &str) -> bool {
-    !is_own(server) && server != "floor"
+    !is_own(server) && !is_floor(server)
+}
+
+/// Whether a server is the machine's floor, with TLS or without.
+pub fn is_floor(server: &str) -> bool {
+    server.starts_with("floor")
 }
 
 impl Page {

@@ -4,7 +4,7 @@
 //! out.
 
 use super::figures::{Figures, lost};
-use super::run::{Run, is_own, is_peer};
+use super::run::{Run, is_floor, is_own, is_peer};
 use super::units;
 use crate::scenario::Kind;
 
@@ -171,7 +171,7 @@ fn range(head: &'static str, metric: &'static str) -> Column {
 
 fn to_floor(head: &'static str, metric: &'static str) -> Column {
     column(head, move |figures| {
-        (figures.server != "floor").then(|| figures.to_floor.get(metric).map(units::ratio))?
+        (!is_floor(&figures.server)).then(|| figures.to_floor.get(metric).map(units::ratio))?
     })
 }
 

@@ -14,6 +14,7 @@ use super::goals::{self, State, Verdict};
 use super::run::{Results, Run};
 use super::{readme, readme_at, report, run, write};
 use crate::outcome::Outcome;
+use crate::scenario::Readers;
 
 const FIXTURE: &str = "2000-01-01-madeup-steady";
 
@@ -117,6 +118,26 @@ fn a_cost_is_flat_when_all_runs_are_within_the_share() {
     let far = judged(vec![of("steady", 100.0), of("other", 125.0)], flat);
     assert_eq!(far.state, State::Missed("by 15 percentage points".into()));
     assert!(matches!(judged(vec![of("steady", 1.0)], flat).state, State::NotMeasured(_)));
+}
+
+#[test]
+fn a_run_is_held_against_one_like_it_with_the_floors_beside() {
+    let own = "op = \"<=\"\nvalue = 1.2\nagainst = \"self:other\"";
+    let here = || steady(&[("fanfare-tls", 150.0), ("floor-tls", 130.0)]);
+    let rounds = || vec![round("fanfare", 1, 100.0), round("floor", 1, 80.0)];
+    let other = made_up("other", rounds());
+    let missed = judged(vec![here(), other.clone()], own);
+    assert_eq!(missed.state, State::Missed("by 25 %".into()));
+    let floor = "1.50 × `other`; the floor 130 ns, 1.62 × that of `other`";
+    assert!(missed.measured.ends_with(floor), "{}", missed.measured);
+    let mut elsewhere = other.clone();
+    elsewhere.command.cpu = "another".into();
+    let mut asleep = other;
+    asleep.command.scenario.readers = Readers::Sleep;
+    for unlike in [elsewhere, asleep] {
+        let judged = judged(vec![here(), unlike], own);
+        assert!(matches!(judged.state, State::NotMeasured(_)), "{:?}", judged.state);
+    }
 }
 
 #[test]

@@ -92,11 +92,11 @@ impl Client {
     /// The connection is there: the upgrade, or whatever else comes first.
     pub(super) fn connected(&mut self, common: &Common) {
         let plan = &common.plan;
+        self.stage = Stage::Upgrading;
         if plan.kind == Subscribe::Frames {
-            self.stage = Stage::Live;
+            self.shaken_hands();
             return;
         }
-        self.stage = Stage::Upgrading;
         let host = plan.server.to_string();
         fanfare::protocol::ws::client::write_request(
             &mut self.output,
@@ -106,6 +106,13 @@ impl Client {
             None,
             None,
         );
+    }
+
+    /// Without an upgrade it is live as soon as TLS, if there is any, is set up.
+    pub(super) fn shaken_hands(&mut self) {
+        if !self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            self.stage = Stage::Live;
+        }
     }
 
     /// Subscribes to what its ledger has.

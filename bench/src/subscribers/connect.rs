@@ -58,7 +58,10 @@ fn bind_without_port(socket: &Socket, last: u8) -> io::Result<()> {
 }
 
 /// What all sessions share: one cheap cipher, no resumption.
-pub(super) fn tls(certificate: &str) -> Result<Arc<ClientConfig>, String> {
+///
+/// # Errors
+/// A certificate that is none.
+pub fn tls(certificate: &str) -> Result<Arc<ClientConfig>, String> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
@@ -74,7 +77,9 @@ pub(super) fn tls(certificate: &str) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-pub(super) fn session(config: &Arc<ClientConfig>) -> ClientConnection {
+/// A session with `localhost`.
+#[must_use]
+pub fn session(config: &Arc<ClientConfig>) -> ClientConnection {
     let name = "localhost".try_into().expect("a constant");
     ClientConnection::new(Arc::clone(config), name).expect("the settings are complete")
 }

@@ -16,6 +16,8 @@ use self::worker::{Lines, Worker};
 use crate::cpus;
 use crate::orders::{Answer, Count, Order, Plan};
 
+pub use self::connect::{session, tls};
+
 mod client;
 mod connect;
 mod recorder;

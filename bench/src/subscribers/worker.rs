@@ -24,6 +24,7 @@ use crate::continuity::Ledger;
 use crate::cpus;
 use crate::orders::{Answer, Count, Order, Plan, channels_of, is_stalled};
 use crate::scenario::Readers;
+use crate::server::Subscribe;
 
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 const WAKE: Token = Token(usize::MAX);
@@ -138,6 +139,10 @@ impl Worker {
                 }
             }
             self.timers(events.is_empty());
+            if self.spins && events.is_empty() {
+                // To the producer, where it may not run before others.
+                std::thread::yield_now();
+            }
         }
     }
 
@@ -343,6 +348,11 @@ impl Worker {
         }
         if went.is_ok() && event.is_readable() {
             went = self.read(number, event.is_read_closed());
+        }
+        if self.clients[number].stage == Stage::Upgrading
+            && self.common.plan.kind == Subscribe::Frames
+        {
+            self.clients[number].shaken_hands();
         }
         if went.is_ok() {
             went = self.write(number);

@@ -4,8 +4,9 @@
 //! then on; no upgrade, no subscription, nothing read. The one producer sends a line for each
 //! event, and what one read of it brought goes out as one piece, in the server's way: `SEND`s that
 //! never wait, in batches. A socket that is full keeps its place in a bounded ring of bytes and
-//! goes on when it has room; one that the ring's end overtakes is closed and counted.
-//! Not here: anything that would make it a server.
+//! goes on when it has room; one that the ring's end overtakes is closed and counted. With TLS the
+//! same is sealed for each socket, with the server's sessions. Not here: anything that would make
+//! it a server.
 //!
 //! Invariant: in flight between two turns are only the reads of listeners and producer and the
 //! polls of full sockets; no send.
@@ -13,14 +14,20 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::path::Path;
 use std::time::Duration;
 
 use fanfare::limits::{FLUSH_SENDS_MAX, LISTEN_BACKLOG, SEND_BUFFER_BYTES, UNSENT_BYTES};
-use fanfare::protocol::ws::frame::{Opcode, header, header_len};
 use fanfare::shell::flush_ring::{build, may_be_tried_again};
 use io_uring::{IoUring, opcode, squeue, types};
 use slab::Slab;
 use socket2::{Domain, SockRef, Socket, Type};
+
+use self::bytes::Bytes;
+use self::sealed::{Sealed, Sealer};
+
+mod bytes;
+mod sealed;
 
 /// How far a socket may be behind, bytes: the server's log has as many by default.
 const RING_BYTES: usize = 64 << 20;
@@ -37,12 +44,13 @@ const PRODUCER: u64 = u64::MAX - 1;
 const EVENTS: u64 = u64::MAX - 2;
 
 /// Sends every line that comes to `feed` to all who are connected to `listen`, until the process
-/// ends.
+/// ends; over TLS, if there is a certificate.
 ///
 /// # Errors
-/// An address that cannot be had, a line that is too long, or a ring that fails.
-pub fn run(listen: SocketAddr, feed: SocketAddr) -> io::Result<()> {
-    Floor::new(bind(listen)?, bind(feed)?, RING_BYTES)?.run()
+/// An address or a certificate that cannot be had, a line that is too long, or a ring that fails.
+pub fn run(listen: SocketAddr, feed: SocketAddr, certificate: Option<&Path>) -> io::Result<()> {
+    let sealer = certificate.map(Sealer::new).transpose()?;
+    Floor::new(bind(listen)?, bind(feed)?, RING_BYTES, sealer)?.run()
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -68,6 +76,7 @@ struct Floor {
     read: &'static mut [u8],
     held: usize,
     bytes: Bytes,
+    sealer: Option<Sealer>,
     overtaken: u64,
 }
 
@@ -76,10 +85,14 @@ struct Subscriber {
     /// The position of the next byte it gets.
     cursor: u64,
     state: State,
+    /// With TLS.
+    sealed: Option<Box<Sealed>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// A poll tells when there is more of its TLS handshake.
+    Handshaking,
     /// It got everything.
     InSync,
     /// In the list of those that are due.
@@ -91,7 +104,12 @@ enum State {
 }
 
 impl Floor {
-    fn new(subscribers: TcpListener, feed: TcpListener, ring_bytes: usize) -> io::Result<Self> {
+    fn new(
+        subscribers: TcpListener,
+        feed: TcpListener,
+        ring_bytes: usize,
+        sealer: Option<Sealer>,
+    ) -> io::Result<Self> {
         assert!(ring_bytes >= 4 * READ_BYTES, "frames of one read never overtake who is in sync");
         Ok(Self {
             ring: build()?,
@@ -103,7 +121,8 @@ impl Floor {
             done: Vec::new(),
             read: Box::leak(vec![0; READ_BYTES].into_boxed_slice()),
             held: 0,
-            bytes: Bytes { ring: Box::leak(vec![0; ring_bytes].into_boxed_slice()), end: 0 },
+            bytes: Bytes::new(ring_bytes),
+            sealer,
             overtaken: 0,
         })
     }
@@ -122,7 +141,7 @@ impl Floor {
                     SUBSCRIBER => self.handle_subscriber(result)?,
                     PRODUCER => self.handle_producer(result)?,
                     EVENTS => self.handle_events(result)?,
-                    poll => self.handle_room(key(poll & !POLL)),
+                    poll => self.handle_ready(key(poll & !POLL))?,
                 }
             }
             self.flush()?;
@@ -137,8 +156,14 @@ impl Floor {
                 let _ = socket.set_tcp_nodelay(true);
                 let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
                 let _ = socket.set_tcp_notsent_lowat(u32::try_from(UNSENT_BYTES).expect("small"));
+                let sealed = self.sealer.as_ref().map(Sealer::session).transpose()?;
+                let state = if sealed.is_some() { State::Handshaking } else { State::InSync };
                 let cursor = self.bytes.end;
-                self.sockets.insert(Subscriber { stream, cursor, state: State::InSync });
+                let key = self.sockets.insert(Subscriber { stream, cursor, state, sealed });
+                if state == State::Handshaking {
+                    self.sockets[key].stream.set_nonblocking(true)?;
+                    self.poll(key, libc::POLLIN)?;
+                }
             }
             // It left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -198,23 +223,40 @@ impl Floor {
         }
     }
 
-    /// A poll ended: a full socket has room, or is gone.
-    fn handle_room(&mut self, key: usize) {
+    /// A poll ended: a full socket has room, or is gone; a handshake goes on.
+    fn handle_ready(&mut self, key: usize) -> io::Result<()> {
         let socket = &mut self.sockets[key];
-        if socket.state == State::Overtaken {
-            self.sockets.remove(key);
-        } else {
-            socket.state = State::Due;
-            self.due.push(key);
+        match (socket.state, &mut socket.sealed, &mut self.sealer) {
+            (State::Handshaking, Some(sealed), Some(sealer)) => {
+                match sealer.shake_hands(&socket.stream, sealed) {
+                    Ok(false) => return self.poll(key, libc::POLLIN),
+                    Ok(true) => {
+                        socket.cursor = self.bytes.end;
+                        socket.state = State::InSync;
+                    }
+                    Err(error) => {
+                        eprintln!("floor: a handshake: {error}");
+                        self.sockets.remove(key);
+                    }
+                }
+            }
+            (State::Overtaken, ..) => drop(self.sockets.remove(key)),
+            _ => {
+                socket.state = State::Due;
+                self.due.push(key);
+            }
         }
+        Ok(())
     }
 
     /// Sends to all who are due, in batches, until each is in sync, full or gone.
     fn flush(&mut self) -> io::Result<()> {
         let mut due = std::mem::take(&mut self.due);
         while !due.is_empty() {
-            for batch in due.chunks(FLUSH_SENDS_MAX) {
-                self.send(batch)?;
+            let mut left = &due[..];
+            while !left.is_empty() {
+                let sent = self.send(&left[..left.len().min(FLUSH_SENDS_MAX)])?;
+                left = &left[sent..];
             }
             let is_due = |key| self.sockets.get(key).is_some_and(|s| s.state == State::Due);
             due.retain(|&key| is_due(key));
@@ -224,17 +266,27 @@ impl Floor {
         Ok(())
     }
 
-    fn send(&mut self, batch: &[usize]) -> io::Result<()> {
+    /// Sends to as many of these as there is memory for, which are how many.
+    fn send(&mut self, batch: &[usize]) -> io::Result<usize> {
+        if let Some(sealer) = &mut self.sealer {
+            sealer.begin();
+        }
+        let mut count = 0;
         for &key in batch {
-            let socket = &self.sockets[key];
-            let rest = self.bytes.rest(socket.cursor);
-            let length = u32::try_from(rest.len()).expect("the ring is smaller than 4 GiB");
+            let socket = &mut self.sockets[key];
+            let mut bytes = self.bytes.rest(socket.cursor);
+            if let (Some(sealer), Some(sealed)) = (&mut self.sealer, &mut socket.sealed) {
+                let Some(records) = sealer.seal(sealed, bytes)? else { break };
+                bytes = records;
+            }
+            let length = u32::try_from(bytes.len()).expect("the ring is smaller than 4 GiB");
             let descriptor = types::Fd(socket.stream.as_raw_fd());
-            let entry = opcode::Send::new(descriptor, rest.as_ptr(), length).flags(FLAGS).build();
+            let entry = opcode::Send::new(descriptor, bytes.as_ptr(), length).flags(FLAGS).build();
             self.push(entry.user_data(key as u64))?;
+            count += 1;
         }
         // Some are complete already: where the queue was full, it was submitted on the way.
-        let mut left = batch.len();
+        let mut left = count;
         while left > 0 {
             let Some(place) = self.done.iter().position(|&(of, _)| of & POLL == 0) else {
                 self.wait(left)?;
@@ -244,13 +296,13 @@ impl Floor {
             self.settle(key(of), result)?;
             left -= 1;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// What became of a send.
     fn settle(&mut self, key: usize, result: i32) -> io::Result<()> {
         let socket = &mut self.sockets[key];
-        let took = match u64::try_from(result) {
+        let took = match usize::try_from(result) {
             Ok(took) => took,
             Err(_) if result == -libc::EAGAIN => 0,
             Err(_) => {
@@ -258,18 +310,26 @@ impl Floor {
                 return Ok(());
             }
         };
-        let full = took < self.bytes.rest(socket.cursor).len() as u64;
-        socket.cursor += took;
+        let (took, full) = match (&self.sealer, &mut socket.sealed) {
+            (Some(sealer), Some(sealed)) => sealer.settle(sealed, took),
+            _ => (took, took < self.bytes.rest(socket.cursor).len()),
+        };
+        socket.cursor += took as u64;
         if full {
             socket.state = State::Full;
-            let descriptor = types::Fd(socket.stream.as_raw_fd());
-            let poll = opcode::PollAdd::new(descriptor, libc::POLLOUT as u32).build();
-            return self.push(poll.user_data(key as u64 | POLL));
+            return self.poll(key, libc::POLLOUT);
         }
         if socket.cursor == self.bytes.end {
             socket.state = State::InSync;
         }
         Ok(())
+    }
+
+    fn poll(&mut self, key: usize, events: libc::c_short) -> io::Result<()> {
+        let descriptor = types::Fd(self.sockets[key].stream.as_raw_fd());
+        let events = u32::try_from(events).expect("a constant above 0");
+        let entry = opcode::PollAdd::new(descriptor, events).build();
+        self.push(entry.user_data(key as u64 | POLL))
     }
 
     fn accept_subscriber(&mut self) -> io::Result<()> {
@@ -295,9 +355,9 @@ impl Floor {
         while self.ring.submission().is_full() {
             self.wait(0)?;
         }
-        // SAFETY: an entry points to `read` or the ring of bytes, which live as long as the
-        // process. Nobody looks at `read` before its completion, and the ring of bytes changes
-        // only when no send is in flight.
+        // SAFETY: an entry points to `read`, the ring of bytes or records, which live as long as
+        // the process. Nobody looks at `read` before its completion; the ring of bytes, and the
+        // part of the records that sends point to, change only when no send is in flight.
         unsafe { self.ring.submission().push(&entry) }.expect("there is room");
         Ok(())
     }
@@ -313,43 +373,6 @@ impl Floor {
         let done = self.ring.completion();
         self.done.extend(done.map(|entry| (entry.user_data(), entry.result())));
         Ok(())
-    }
-}
-
-/// Finished frames, one after the other; a position counts every byte there ever was.
-struct Bytes {
-    ring: &'static mut [u8],
-    end: u64,
-}
-
-impl Bytes {
-    fn append_frame(&mut self, payload: &[u8]) {
-        self.append(&header(Opcode::Text, payload.len())[..header_len(payload.len())]);
-        self.append(payload);
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        let begin = self.index(self.end);
-        let first = bytes.len().min(self.ring.len() - begin);
-        self.ring[begin..begin + first].copy_from_slice(&bytes[..first]);
-        self.ring[..bytes.len() - first].copy_from_slice(&bytes[first..]);
-        self.end += bytes.len() as u64;
-    }
-
-    /// What is behind `position`, as far as it lies in one piece.
-    fn rest(&self, position: u64) -> &[u8] {
-        let begin = self.index(position);
-        let length = usize::try_from(self.end - position).expect("within the ring");
-        &self.ring[begin..self.ring.len().min(begin + length)]
-    }
-
-    /// The position of the oldest byte that is still there.
-    fn oldest(&self) -> u64 {
-        self.end.saturating_sub(self.ring.len() as u64)
-    }
-
-    fn index(&self, position: u64) -> usize {
-        usize::try_from(position % self.ring.len() as u64).expect("an index of the ring")
     }
 }
 
@@ -378,104 +401,4 @@ fn key(of: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-
-    use fanfare::protocol::ws::frame::write_frame;
-
-    use super::*;
-
-    const LINE: &[u8] = br#"{"n":"000000000017","x":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#;
-
-    #[test]
-    fn every_subscriber_gets_the_same_frames() {
-        let (listen, mut producer) = start(RING_BYTES);
-        let mut clients: Vec<_> = (0..3).map(|_| subscribed(listen, &mut producer)).collect();
-        let (mut lines, mut expected) = (Vec::new(), Vec::new());
-        for number in 0..1_000 {
-            let payload = vec![b'a' + u8::try_from(number % 26).unwrap(); 1 + number % 300];
-            lines.extend_from_slice(&payload);
-            lines.push(b'\n');
-            expected.extend_from_slice(&frame(&payload));
-        }
-        // A line may come in pieces.
-        for piece in lines.chunks(1_001) {
-            producer.write_all(piece).unwrap();
-        }
-        for client in &mut clients {
-            assert!(read(client, expected.len()) == expected);
-        }
-    }
-
-    #[test]
-    fn a_new_producer_takes_over_when_one_leaves() {
-        let (listen, mut producer) = start(RING_BYTES);
-        let mut client = subscribed(listen, &mut producer);
-        let feed = producer.peer_addr().unwrap();
-        producer.write_all(b"half a line").unwrap();
-        drop(producer);
-        TcpStream::connect(feed).unwrap().write_all(&[LINE, b"\n"].concat()).unwrap();
-        assert_eq!(read(&mut client, LINE.len() + 2), frame(LINE));
-    }
-
-    #[test]
-    fn who_is_overtaken_is_closed_and_the_others_miss_nothing() {
-        let (listen, mut producer) = start(4 * READ_BYTES);
-        let mut healthy = subscribed(listen, &mut producer);
-        let mut stalled = subscribed(listen, &mut producer);
-        let count = READ_BYTES / (LINE.len() + 1);
-        let (piece, frames) = ([LINE, b"\n"].concat().repeat(count), frame(LINE).repeat(count));
-        // More than the ring and what the kernel keeps for a socket (net.ipv4.tcp_rmem).
-        let pieces = 64;
-        for _ in 0..pieces {
-            producer.write_all(&piece).unwrap();
-            assert!(read(&mut healthy, frames.len()) == frames);
-        }
-        let mut got = Vec::new();
-        let _ = stalled.read_to_end(&mut got);
-        assert!(got.len() < pieces * frames.len(), "all {} bytes came", got.len());
-        let mut late = subscribed(listen, &mut producer);
-        producer.write_all(&piece).unwrap();
-        assert!(read(&mut late, frames.len()) == frames, "the place of who was closed is free");
-    }
-
-    /// A floor that runs: where its subscribers connect, and its producer.
-    fn start(ring_bytes: usize) -> (SocketAddr, TcpStream) {
-        let any = || bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (subscribers, feed) = (any(), any());
-        let listen = subscribers.local_addr().unwrap();
-        let producer = TcpStream::connect(feed.local_addr().unwrap()).unwrap();
-        // The ring belongs to the thread that makes it.
-        std::thread::spawn(move || Floor::new(subscribers, feed, ring_bytes).unwrap().run());
-        (listen, producer)
-    }
-
-    /// A subscriber that was accepted: it has got an empty frame, as all before it have.
-    fn subscribed(listen: SocketAddr, producer: &mut TcpStream) -> TcpStream {
-        let client = TcpStream::connect(listen).unwrap();
-        client.set_nonblocking(true).unwrap();
-        while client.peek(&mut [0]).is_err() {
-            producer.write_all(b"\n").unwrap();
-            std::thread::yield_now();
-        }
-        client.set_nonblocking(false).unwrap();
-        client
-    }
-
-    /// The next `length` bytes behind empty frames.
-    fn read(client: &mut TcpStream, length: usize) -> Vec<u8> {
-        let mut bytes = frame(b"");
-        while bytes == frame(b"") {
-            client.read_exact(&mut bytes).unwrap();
-        }
-        bytes.resize(length, 0);
-        client.read_exact(&mut bytes[2..]).unwrap();
-        bytes
-    }
-
-    fn frame(payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        write_frame(&mut bytes, Opcode::Text, payload);
-        bytes
-    }
-}
+mod tests;
