@@ -127,6 +127,8 @@ impl Rig {
         let sample_every = if every < 1e9 { every as u64 } else { 1 };
         self.crew.window(Window { from_ns: measure_ns, to_ns: end_ns, sample_every })?;
         self.producer.begin(Part { pace, begin_ns, measure_ns, end_ns });
+        // The first look at everybody takes a moment.
+        sleep_until(measure_ns - HEAD_START_NS / 2);
         let watch = Watch::new(self.running.pid(), self.crew.pids());
         sleep_until(measure_ns);
         let began = jiff::Timestamp::now().to_string();
@@ -236,35 +238,22 @@ impl Rig {
         let extra = &mut outcome.extra;
         extra.insert("producer_late_max_us".into(), json!(sent.late_max_ns / 1000));
         extra.insert("producer_blocked_max_us".into(), json!(sent.blocked_max_ns / 1000));
-        extra.insert("soft_interrupts_s".into(), json!(watched.host.soft_s));
+        extra.insert("soft_interrupts_s".into(), json!(watched.soft_interrupts_s));
         if merged.refused > 0 {
             extra.insert("refused".into(), json!(merged.refused));
         }
         if let Some(slope) = watched.leak_bytes_per_s() {
             extra.insert("leak_bytes_per_min".into(), json!(slope * 60.0));
         }
-        // What the hypervisor takes is nobody's, and lacks all the same.
-        let mut others = std::mem::take(&mut watched.others);
-        others.push(("the hypervisor".into(), watched.host.stolen_s));
-        for (_, share) in &mut others {
-            *share /= seconds * online_cpus();
-        }
         outcome.invalid = verdict::reasons(&Facts {
             server_busy: outcome.server_use.busy,
             load_busy: outcome.load_use.busy,
             late_max_ns: sent.late_max_ns,
-            others,
+            others: std::mem::take(&mut watched.others),
             clock_step_ns: watched.clock_step_ns,
             broken: sent.broken.iter().cloned().chain(self.running.ended()).collect(),
         });
     }
-}
-
-/// The CPUs of the host, of which this process may have fewer.
-fn online_cpus() -> f64 {
-    // SAFETY: a plain question about the host.
-    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-    (online as f64).max(1.0)
 }
 
 fn plans(setup: &Setup, running: &Running, channels: u64) -> Vec<Plan> {

@@ -148,6 +148,14 @@ fn ticks_per_s() -> f64 {
     (unsafe { libc::sysconf(libc::_SC_CLK_TCK) }) as f64
 }
 
+/// The CPUs of the host, of which this process may have fewer.
+#[must_use]
+pub fn online_cpus() -> f64 {
+    // SAFETY: a plain question about the host.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    (online as f64).max(1.0)
+}
+
 /// Anonymous memory of these processes and their children.
 #[must_use]
 pub fn anonymous_bytes(roots: &[u32]) -> u64 {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::clock::{SECOND_NS, sleep_until, wall_offset_ns};
+use crate::clock::{SECOND_NS, now_ns, sleep_until, wall_offset_ns};
 use crate::histogram;
 use crate::merged::Merged;
 use crate::outcome::{Second, Use};
@@ -25,6 +25,8 @@ pub struct Watch {
     /// Server and load: everybody else is others.
     ours: BTreeSet<u32>,
     everybody: Everybody,
+    host: Host,
+    since_ns: u64,
 }
 
 /// What was seen.
@@ -36,8 +38,8 @@ pub struct Watched {
     busy: Vec<(f64, f64)>,
     /// Seconds, and the server's anonymous memory.
     memory: Vec<(f64, u64)>,
-    pub host: Host,
-    /// CPU seconds of other processes, those that used most first.
+    pub soft_interrupts_s: f64,
+    /// How much of the machine others used, by name.
     pub others: Vec<(String, f64)>,
     pub clock_step_ns: i128,
 }
@@ -50,13 +52,13 @@ impl Watch {
         load.push(std::process::id());
         let mut ours = usage::family(&[server]);
         ours.extend(&load);
-        Self { server, load, ours, everybody: Everybody::now() }
+        let (everybody, host) = (Everybody::now(), usage::host());
+        Self { server, load, ours, everybody, host, since_ns: now_ns() }
     }
 
     /// Looks at what processes use, each second until the end.
     #[must_use]
     pub fn until(self, setup: &Setup, from_ns: u64, to_ns: u64) -> Watched {
-        let host = usage::host();
         let look = || (Used::by(&[self.server]), Used::of(&self.load));
         let (mut server, mut load) = look();
         let step = wall_offset_ns();
@@ -81,8 +83,13 @@ impl Watch {
             at_ns = next_ns;
         }
         watched.clock_step_ns = wall_offset_ns() - step;
-        watched.host = usage::host().since(host);
+        let host = usage::host().since(self.host);
+        watched.soft_interrupts_s = host.soft_s;
         watched.others = Everybody::now().since(&self.everybody, &self.ours);
+        // What it takes is nobody's, and lacks all the same.
+        watched.others.push(("the hypervisor".into(), host.stolen_s));
+        let cpu_s = (now_ns() - self.since_ns) as f64 / 1e9 * usage::online_cpus();
+        watched.others.iter_mut().for_each(|(_, used)| *used /= cpu_s);
         watched
     }
 }
