@@ -123,25 +123,41 @@ fn goal_table(verdicts: &[Verdict]) -> Markup {
                 span class="missed" { "✗ " (missed) " missed" }
                 span class="open" { "– " (open) " not measured" }
             }
-            ul class="goals" {
-                @for verdict in verdicts {
-                    @let (class, sign, how) = match &verdict.state {
-                        State::Reached => ("reached", "✓", "reached".to_owned()),
-                        State::Missed(by) => ("missed", "✗", format!("missed {by}")),
-                        State::NotMeasured(why) => ("open", "–", format!("not measured: {why}")),
-                    };
-                    li {
-                        span class={ "sign " (class) } { (sign) }
-                        div {
-                            p { (verdict.goal.text) }
-                            p class="dim" {
-                                span class=(class) { (spans(&how)) }
-                                @if !verdict.measured.is_empty() {
-                                    " · " (spans(&verdict.measured))
-                                }
-                                @if !verdict.note.is_empty() { " · " (verdict.note) }
-                                @if let Some(run) = &verdict.run { " · " (link(run, "the run")) }
+            (goal_list(verdicts.iter().filter(|verdict| !is_open(verdict))))
+            @if open > 0 {
+                details {
+                    summary { (open) " not measured" }
+                    (goal_list(verdicts.iter().filter(|verdict| is_open(verdict))))
+                }
+            }
+        }
+    }
+}
+
+const fn is_open(verdict: &Verdict) -> bool {
+    matches!(verdict.state, State::NotMeasured(_))
+}
+
+fn goal_list<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Markup {
+    html! {
+        ul class="goals" {
+            @for verdict in verdicts {
+                @let (class, sign, how) = match &verdict.state {
+                    State::Reached => ("reached", "✓", "reached".to_owned()),
+                    State::Missed(by) => ("missed", "✗", format!("missed {by}")),
+                    State::NotMeasured(why) => ("open", "–", format!("not measured: {why}")),
+                };
+                li {
+                    span class={ "sign " (class) } { (sign) }
+                    div {
+                        p { (verdict.goal.text) }
+                        p class="dim" {
+                            span class=(class) { (spans(&how)) }
+                            @if !verdict.measured.is_empty() {
+                                " · " (spans(&verdict.measured))
                             }
+                            @if !verdict.note.is_empty() { " · " (verdict.note) }
+                            @if let Some(run) = &verdict.run { " · " (link(run, "the run")) }
                         }
                     }
                 }

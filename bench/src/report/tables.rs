@@ -77,7 +77,9 @@ pub fn in_short(run: &Run, all: &[Figures]) -> String {
         return "fanfare was not measured.".into();
     };
     if own.rounds_valid == 0 {
-        return "No round of fanfare counts.".into();
+        let why = run.outcomes.iter().rfind(|round| round.server == own.server);
+        let why = why.and_then(|round| round.invalid.last()).map_or("", String::as_str);
+        return format!("No round of fanfare counts: {why}.");
     }
     let median = |metric: &str| Some(units::figure(metric, own.get(metric)?.median));
     let times_floor = |metric: &str| {
