@@ -7,10 +7,16 @@
 
 use fanfare::journal::record::{self, Flaw};
 use fanfare::protocol::channel::{Pattern, check_name};
+use fanfare::protocol::data::envelope::Envelope;
+use fanfare::protocol::event::Kind;
 use fanfare::protocol::ws::client::{ClientHandshakeError, parse_response};
+use fanfare::protocol::ws::deflate::{
+    Agreed, COMPRESSOR_BITS_MIN, Deflater, InflateError, Inflater, Offer, Terms, agreed_by_response,
+};
+use fanfare::protocol::ws::extensions;
 use fanfare::protocol::ws::handshake::{self, Parsed};
 use fanfare::protocol::ws::reader::{Message, Reader, Role, Violation};
-use fanfare::protocol::{command, reply};
+use fanfare::protocol::{binary, command, query, reply};
 
 /// The `Sec-WebSocket-Key` of RFC 6455, section 1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -18,10 +24,12 @@ pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Small enough that random lengths often pass it.
 const MESSAGE_BYTES_MAX: usize = 1 << 12;
 
-/// Input: a role, a number of cuts, the lengths between them, then the stream.
+/// Input: a role and what was agreed on, a number of cuts, the lengths between them, then the
+/// stream.
 pub fn ws_reader(data: &[u8]) {
-    let [role, cuts, rest @ ..] = data else { return };
-    let role = if role & 1 == 0 { Role::Server } else { Role::Client };
+    let [flags, cuts, rest @ ..] = data else { return };
+    let role = if flags & 1 == 0 { Role::Server } else { Role::Client };
+    let context = (flags & 2 != 0).then_some(flags & 4 != 0);
     let (cuts, stream) = rest.split_at(usize::from(*cuts).min(rest.len()));
     let mut pieces = Vec::new();
     let mut left = stream;
@@ -31,24 +39,27 @@ pub fn ws_reader(data: &[u8]) {
         left = back;
     }
     pieces.push(left);
-    let whole = messages(role, [stream]);
-    assert_eq!(messages(role, pieces), whole);
-    assert_eq!(messages(role, stream.chunks(1)), whole);
+    let whole = messages(role, context, [stream]);
+    assert_eq!(messages(role, context, pieces), whole);
+    assert_eq!(messages(role, context, stream.chunks(1)), whole);
 }
 
-/// The messages of a stream as text, and how it went wrong.
+/// The messages of a stream as text, and how it went wrong; with compression if there is a
+/// `context`, which is kept or not.
 fn messages<'a>(
     role: Role,
+    context: Option<bool>,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<String>, Option<Violation>) {
     let mut reader = Reader::new(role, MESSAGE_BYTES_MAX);
+    let mut inflater = context.map(Inflater::new);
     let mut messages = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
         let mut at = 0;
         loop {
             let mut used = 0;
-            match reader.next_message(&mut piece[at..], &mut used) {
+            match reader.next_message_of(&mut piece[at..], &mut used, inflater.as_mut()) {
                 Ok(Some(message)) => {
                     if let Message::Text(text) = message {
                         assert!(text.len() <= MESSAGE_BYTES_MAX);
@@ -67,6 +78,55 @@ fn messages<'a>(
     (messages, None)
 }
 
+/// Input: what is set, how long the first of two payloads is, then both.
+pub fn inflate(data: &[u8]) {
+    let [flags, length, rest @ ..] = data else { return };
+    let keeps_context = flags & 1 != 0;
+    let (first, second) = rest.split_at(usize::from(*length).min(rest.len()));
+    // As payloads: what came before counts only where the context is kept, and then exactly so.
+    let mut inflater = Inflater::new(keeps_context);
+    let before = inflated(&mut inflater, first);
+    if !keeps_context || before.is_ok() {
+        let after = inflated(&mut inflater, second);
+        let mut again = Inflater::new(keeps_context);
+        if keeps_context {
+            assert_eq!(inflated(&mut again, first), before);
+        }
+        assert_eq!(inflated(&mut again, second), after);
+    }
+    // As messages: they come back.
+    let window_bits = COMPRESSOR_BITS_MIN + (flags >> 1) % 7;
+    let mut deflater = Deflater::new(u32::from(flags >> 4) % 10, window_bits, keeps_context);
+    let mut inflater = Inflater::new(keeps_context);
+    for message in [first, second, first] {
+        let mut payload = Vec::new();
+        deflater.deflate(message, &mut payload);
+        assert_eq!(inflater.inflate(&payload, message.len()), Ok(message));
+    }
+}
+
+fn inflated(inflater: &mut Inflater, payload: &[u8]) -> Result<Vec<u8>, InflateError> {
+    let inflated = inflater.inflate(payload, MESSAGE_BYTES_MAX);
+    inflated.inspect(|message| assert!(message.len() <= MESSAGE_BYTES_MAX)).map(<[u8]>::to_vec)
+}
+
+/// Input: a value of `Sec-WebSocket-Extensions`.
+pub fn extensions(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(list) = extensions::parse(text) else { return };
+    let offers: Vec<_> = list.iter().filter_map(Offer::read).collect();
+    for terms in [Terms::own(), Terms::shared(15), Terms::shared(10)] {
+        let Some(agreed) = terms.agree(&offers) else { continue };
+        assert!(!offers.is_empty(), "nothing is agreed to without an offer");
+        let answer = agreed.to_string();
+        let answer = extensions::parse(&answer).expect("an answer follows the grammar");
+        assert_eq!(agreed_by_response(&answer[0]), Ok(agreed), "a client understands it so");
+        let Agreed { server_context, client_context, .. } = agreed;
+        assert!(terms.is_own || !server_context && !client_context);
+        assert!(agreed.server_window_bits() <= terms.window_bits);
+    }
+}
+
 /// Input: what a client sends after connecting.
 pub fn upgrade(data: &[u8]) {
     match handshake::parse(data) {
@@ -79,6 +139,17 @@ pub fn upgrade(data: &[u8]) {
             let mut response = Vec::new();
             handshake::write_accept(&mut response, &upgrade);
             assert!(response.starts_with(b"HTTP/1.1 101 ") && response.ends_with(b"\r\n\r\n"));
+            if let Some(text) = upgrade.query.as_deref().and_then(query::subscription) {
+                command(text.as_bytes());
+            }
+        }
+        Ok(Parsed::Events(events)) => {
+            let mut response = Vec::new();
+            handshake::write_events_accept(&mut response, events.origin.as_deref());
+            let text = std::str::from_utf8(&response).expect("a head is text");
+            assert_eq!(text.find("\r\n\r\n"), Some(text.len() - 4), "one head, nothing else");
+            let place = events.last_event_id.as_deref();
+            command(query::stream(&events.query.unwrap_or_default(), place).as_bytes());
         }
         Err(rejection) => {
             let mut response = Vec::new();
@@ -90,6 +161,23 @@ pub fn upgrade(data: &[u8]) {
                 other => panic!("a refusal is an HTTP response, not {other:?}"),
             }
         }
+    }
+}
+
+/// Input: a binary message of a server.
+pub fn binary(data: &[u8]) {
+    let Ok(Some(event)) = binary::read(data) else { return };
+    assert!(event.key_json.map_or(0, <[u8]>::len) + event.data.len() < data.len());
+    let (mut text, is_update) = (Vec::new(), event.kind == Kind::Update);
+    let text = event.json_text("a.b", &mut text);
+    let Some(envelope) = Envelope::find(text) else {
+        // A server's key is a JSON string; only another one than ours can have sent this.
+        assert!(event.key_json.is_some());
+        return;
+    };
+    if envelope.key_json == event.key_json {
+        assert_eq!((envelope.seq, envelope.ts), (event.seq, event.ts));
+        assert_eq!((envelope.kind == Kind::Update, envelope.data), (is_update, event.data));
     }
 }
 

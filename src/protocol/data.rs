@@ -5,6 +5,8 @@
 //! byte is escaped here. Not here: the log (`fanout`). Invariant: [`Parts::write`] fills exactly
 //! [`Parts::len`] bytes, and `data` is in them byte for byte.
 
+pub mod envelope;
+
 use super::event::Kind;
 use super::json::write_string;
 use super::ws::frame::{Opcode, header, header_len};
@@ -17,13 +19,15 @@ impl Prefix {
     /// `{"channel":"…","type":"` for this channel.
     #[must_use]
     pub fn new(channel: &str) -> Self {
-        let mut bytes = br#"{"channel":"#.to_vec();
+        let mut bytes = CHANNEL.to_vec();
         write_string(&mut bytes, channel);
-        bytes.extend_from_slice(br#","type":""#);
+        bytes.extend_from_slice(TYPE);
         Self(bytes.into())
     }
 }
 
+const CHANNEL: &[u8] = br#"{"channel":"#;
+const TYPE: &[u8] = br#","type":""#;
 const KEY: &[u8] = br#","key":"#;
 const SEQ: &[u8] = br#","seq":"#;
 const PREV: &[u8] = br#","prev":"#;
@@ -132,12 +136,14 @@ impl Fields {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
     use serde_json::value::RawValue;
 
+    use super::super::ws::frame::payload;
     use super::super::ws::reader::{Message, Reader, Role};
+    use super::envelope::Envelope;
     use super::*;
 
     #[derive(Deserialize)]
@@ -168,34 +174,89 @@ mod tests {
         assert_eq!(out, [b"\x81\x7d", expected.as_bytes()].concat());
     }
 
-    proptest! {
-        #[test]
-        fn every_frame_reads_back_with_its_data_byte_for_byte(
-            channel in "[a-zA-Z0-9_-]{1,20}(\\.[a-z]{1,9}){0,3}",
-            key in prop::option::of("\\PC{0,20}"),
-            snapshot: bool,
-            (seq, prev, ts, ts_in) in any::<(u64, u64, Option<u64>, u64)>(),
-            data in "[0-9]{1,300}|\"[a-z ]{0,70000}\"",
-        ) {
-            let data = if data.starts_with('"') { data } else { format!("1{data}.500e-1") };
-            let key_json = key.as_ref().map(|key| serde_json::to_vec(key).unwrap());
-            let kind = if snapshot { Kind::Snapshot } else { Kind::Update };
-            let prefix = Prefix::new(&channel);
-            let key_json = key_json.as_deref();
-            let parts = frame(&prefix, key_json, kind, seq, prev, ts, ts_in, data.as_bytes());
+    /// An event as it is written into a frame.
+    #[derive(Debug, Clone)]
+    pub(in crate::protocol) struct Sample {
+        channel: String,
+        key_json: Option<Vec<u8>>,
+        kind: Kind,
+        numbers: (u64, u64, Option<u64>, u64),
+        data: String,
+    }
+
+    impl Sample {
+        /// All that a producer can bring about.
+        pub(in crate::protocol) fn any() -> impl Strategy<Value = Self> {
+            let key = "\\PC{1,20}|[\\x00-\\x7f]{1,20}|\\PC{0,5}[\"\\\\]{1,3}";
+            (
+                "[a-zA-Z0-9_-]{1,20}(\\.[a-z]{1,9}){0,3}",
+                prop::option::of(key),
+                any::<bool>(),
+                any::<(u64, u64, Option<u64>, u64)>(),
+                concat!(
+                    "[1-9][0-9]{0,299}\\.500e-1|\"[a-z ]{0,70000}\"|",
+                    "\\{\"data\":\\[\r? 1\\.50,\"},\"\r?\\]\\}",
+                ),
+            )
+                .prop_map(|(channel, key, is_snapshot, numbers, data)| Self {
+                    channel,
+                    key_json: key.map(|key| {
+                        let mut json = Vec::new();
+                        write_string(&mut json, &key);
+                        json
+                    }),
+                    kind: if is_snapshot { Kind::Snapshot } else { Kind::Update },
+                    numbers,
+                    data,
+                })
+        }
+
+        pub(in crate::protocol) fn envelope(&self) -> Envelope<'_> {
+            let (seq, prev, ts, ts_in) = self.numbers;
+            Envelope {
+                channel: &self.channel,
+                kind: self.kind,
+                key_json: self.key_json.as_deref(),
+                seq,
+                prev,
+                ts,
+                ts_in,
+                data: self.data.as_bytes(),
+            }
+        }
+
+        /// The whole frame.
+        pub(in crate::protocol) fn frame(&self) -> Vec<u8> {
+            let (prefix, of) = (Prefix::new(&self.channel), self.envelope());
+            let parts =
+                frame(&prefix, of.key_json, of.kind, of.seq, of.prev, of.ts, of.ts_in, of.data);
             let mut out = vec![0; parts.len()];
             parts.write(&mut out);
-            let mut used = 0;
-            let frame_len = out.len();
+            out
+        }
+
+        /// The frame's payload.
+        pub(in crate::protocol) fn text(&self) -> Vec<u8> {
+            payload(&self.frame()).to_vec()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_reads_back_with_its_data_byte_for_byte(sample in Sample::any()) {
+            let mut out = sample.frame();
+            let (mut used, frame_len) = (0, out.len());
             let mut reader = Reader::new(Role::Client, 1 << 20);
             let Ok(Some(Message::Text(text))) = reader.next_message(&mut out, &mut used) else {
                 panic!("one whole text message");
             };
             let read: Read<'_> = serde_json::from_str(text).unwrap();
-            prop_assert_eq!((read.channel, read.r#type), (&*channel, kind.as_str()));
+            let wrote = sample.envelope();
+            prop_assert_eq!((read.channel, read.r#type), (wrote.channel, wrote.kind.as_str()));
+            let key = wrote.key_json.map(|key| serde_json::from_slice::<String>(key).unwrap());
             prop_assert_eq!(read.key, key);
-            prop_assert_eq!((read.seq, read.prev, read.ts, read.ts_in), (seq, prev, ts, ts_in));
-            prop_assert_eq!(read.data.get(), data);
+            prop_assert_eq!((read.seq, read.prev, read.ts, read.ts_in), sample.numbers);
+            prop_assert_eq!(read.data.get().as_bytes(), wrote.data);
             prop_assert_eq!(used, frame_len);
         }
     }

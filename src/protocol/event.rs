@@ -17,6 +17,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Update, Self::Snapshot];
+
     /// The word on the wire: `update` or `snapshot`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

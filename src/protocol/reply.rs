@@ -3,6 +3,8 @@
 //! Every function appends one message's payload. Not here: frames around it (`ws`) and events
 //! ([`super::data`]). Invariant: the text is one JSON object, whatever the strings in it hold.
 
+use std::sync::Arc;
+
 use super::channel::Pattern;
 use super::command::ReqId;
 use super::json::{write_i64, write_string, write_u64};
@@ -53,7 +55,12 @@ pub struct Effective {
     pub resumed: Option<Resumed>,
     /// The terms of a part of the pattern, where the operator has other rules for it.
     pub except: Vec<(Pattern, Terms)>,
+    /// Channels that exist now and match, for a client that reads their ids.
+    pub ids: Option<ChannelIds>,
 }
+
+/// Channels with the ids that stand for them in binary messages.
+pub type ChannelIds = Vec<(Arc<str>, u32)>;
 
 /// Whether a client goes on where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +102,8 @@ pub enum Cause {
     Ahead,
     /// The server does not keep the value any more.
     Forgotten,
+    /// The stream that the events come from has them no longer.
+    Expired,
 }
 
 impl Cause {
@@ -111,6 +120,7 @@ impl Cause {
             Self::TooOld => "too_old",
             Self::Ahead => "ahead",
             Self::Forgotten => "forgotten",
+            Self::Expired => "expired",
         }
     }
 }
@@ -280,6 +290,21 @@ pub fn drain(out: &mut Vec<u8>, deadline_ms: u64, retry_after_ms: u64, to: &[Box
     literal(out, r#","to":["#);
     separated(out, to, |out, address| write_string(out, address));
     literal(out, "]}");
+}
+
+/// Appends the end of a connection that has no close frame, with its code and words.
+pub fn closed(out: &mut Vec<u8>, code: u16, reason: &str) {
+    number(out, r#"{"channel":"control","type":"closed","code":"#, code.into());
+    literal(out, r#","reason":"#);
+    write_string(out, reason);
+    literal(out, "}");
+}
+
+/// Appends the ids of channels that have appeared since the client was told of others.
+pub fn channels(out: &mut Vec<u8>, new: &ChannelIds) {
+    literal(out, r#"{"channel":"control","type":"channels""#);
+    ids(out, new);
+    literal(out, "}");
 }
 
 /// Appends the answer to a request that was refused as a whole.
@@ -452,6 +477,9 @@ fn effective(out: &mut Vec<u8>, effective: &Effective) {
             write_string(out, cause.as_str());
         }
     }
+    if let Some(known) = &effective.ids {
+        ids(out, known);
+    }
     if effective.except.is_empty() {
         return;
     }
@@ -463,6 +491,15 @@ fn effective(out: &mut Vec<u8>, effective: &Effective) {
         literal(out, "}");
     });
     literal(out, "]");
+}
+
+fn ids(out: &mut Vec<u8>, ids: &ChannelIds) {
+    literal(out, r#","ids":{"#);
+    separated(out, ids, |out, (name, id)| {
+        write_string(out, name);
+        number(out, ":", u64::from(*id));
+    });
+    literal(out, "}");
 }
 
 /// The policy, and of the rest what is in force.

@@ -12,7 +12,7 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
 }
 
 const GOOD: Effective =
-    Effective { terms: ALL, seq: 1041, matched: 2, resumed: None, except: Vec::new() };
+    Effective { terms: ALL, seq: 1041, matched: 2, resumed: None, except: Vec::new(), ids: None };
 const ALL: Terms =
     Terms { policy: Policy::All, max_age_ms: None, max_lag_bytes: None, interval: None };
 
@@ -141,7 +141,7 @@ fn terms_show_what_is_in_force_and_where_the_operator_has_others() {
     };
     let part = Terms { policy: Policy::Close, max_age_ms: Some(500), ..ALL };
     let except = vec![(Pattern::parse("quote.BTCUSDT").unwrap(), part)];
-    let held = Effective { terms, seq: 1041, matched: 3, resumed: None, except };
+    let held = Effective { terms, seq: 1041, matched: 3, resumed: None, except, ids: None };
     let entry = json!({"channel":"quote.*","policy":"auto","max_age_ms":250,
         "max_lag_bytes":1000000,"interval_ms":100,"seq":1041,"matched":3,
         "except":[{"channel":"quote.BTCUSDT","policy":"close","max_age_ms":500}]});

@@ -6,7 +6,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::handshake::{SUBPROTOCOL, accept, lists, only, values};
+use super::deflate::{Agreed, OFFER, agreed_by_response};
+use super::extensions;
+use super::handshake::{SUBPROTOCOLS, accept, lists, only, values};
 use crate::limits::{UPGRADE_BYTES_MAX, UPGRADE_HEADERS_MAX};
 
 /// Why a server's answer is not an upgrade.
@@ -49,8 +51,46 @@ pub fn key(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-/// Appends an upgrade request. `host` with its port unless that is the scheme's own, `path` with
-/// its query, `key` from [`key`], `token` (printable ASCII) as a bearer credential (RFC 6750).
+/// An upgrade request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// With its port, unless that is the scheme's own.
+    pub host: &'a str,
+    /// With its query.
+    pub path: &'a str,
+    /// From [`key`].
+    pub key: &'a str,
+    /// The sub-protocol to offer.
+    pub subprotocol: Option<&'a str>,
+    /// A bearer credential (RFC 6750), in printable ASCII.
+    pub token: Option<&'a str>,
+    /// Whether permessage-deflate is offered (RFC 7692).
+    pub deflate: bool,
+}
+
+impl Request<'_> {
+    /// Appends the request.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let Self { host, path, key, .. } = self;
+        let mut request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        );
+        if let Some(subprotocol) = self.subprotocol {
+            request.push_str(&format!("Sec-WebSocket-Protocol: {subprotocol}\r\n"));
+        }
+        if self.deflate {
+            request.push_str(&format!("Sec-WebSocket-Extensions: {OFFER}\r\n"));
+        }
+        if let Some(token) = self.token {
+            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
+        request.push_str("\r\n");
+        out.extend_from_slice(request.as_bytes());
+    }
+}
+
+/// Appends a [`Request`] without compression.
 pub fn write_request(
     out: &mut Vec<u8>,
     host: &str,
@@ -59,26 +99,37 @@ pub fn write_request(
     subprotocol: Option<&str>,
     token: Option<&str>,
 ) {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-    );
-    out.extend_from_slice(request.as_bytes());
-    if let Some(subprotocol) = subprotocol {
-        out.extend_from_slice(format!("Sec-WebSocket-Protocol: {subprotocol}\r\n").as_bytes());
-    }
-    if let Some(token) = token {
-        out.extend_from_slice(format!("Authorization: Bearer {token}\r\n").as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
+    Request { host, path, key, subprotocol, token, deflate: false }.write(out);
 }
 
-/// Looks for the whole answer to the request with this `key` at the front of `bytes`; the length
-/// of its head, after which frames follow, or `None` when more bytes are needed.
+/// A server's consent to an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Bytes of its head, after which frames follow.
+    pub head_len: usize,
+    /// What holds for compression; none: nothing is compressed.
+    pub deflate: Option<Agreed>,
+}
+
+/// [`parse_answer`] to a request without compression; the length of its head.
 ///
 /// # Errors
 /// What the server answered instead of an upgrade.
 pub fn parse_response(bytes: &[u8], key: &str) -> Result<Option<usize>, ClientHandshakeError> {
+    let answer = parse_answer(bytes, key, false)?;
+    Ok(answer.map(|answer| answer.head_len))
+}
+
+/// Looks for the whole answer to the request with this `key`, which offered `deflate` or not, at
+/// the front of `bytes`; none when more bytes are needed.
+///
+/// # Errors
+/// What the server answered instead of an upgrade.
+pub fn parse_answer(
+    bytes: &[u8],
+    key: &str,
+    deflate: bool,
+) -> Result<Option<Answer>, ClientHandshakeError> {
     let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let head_len = match response.parse(&bytes[..bytes.len().min(UPGRADE_BYTES_MAX)]) {
@@ -97,31 +148,43 @@ pub fn parse_response(bytes: &[u8], key: &str) -> Result<Option<usize>, ClientHa
             only(response.headers, "Retry-After").and_then(|value| value.parse().ok());
         return Err(ClientHandshakeError::Refused { status, phrase, body, retry_after_s });
     }
-    match wrong(response.headers, key) {
-        None => Ok(Some(head_len)),
-        Some(what) => Err(ClientHandshakeError::NotAnUpgrade { phrase, what }),
+    match check(response.headers, key, deflate) {
+        Ok(deflate) => Ok(Some(Answer { head_len, deflate })),
+        Err(what) => Err(ClientHandshakeError::NotAnUpgrade { phrase, what }),
     }
 }
 
-/// The first thing that is wrong with a 101's headers (RFC 6455, section 4.1, items 2 to 6).
-fn wrong(headers: &[httparse::Header<'_>], key: &str) -> Option<&'static str> {
+/// What a 101's headers say of compression, or the first thing that is wrong with them (RFC 6455,
+/// section 4.1, items 2 to 6).
+fn check(
+    headers: &[httparse::Header<'_>],
+    key: &str,
+    deflate: bool,
+) -> Result<Option<Agreed>, &'static str> {
     if !lists(headers, "Upgrade", "websocket") {
-        return Some("the header 'Upgrade: websocket' is missing");
+        return Err("the header 'Upgrade: websocket' is missing");
     }
     if !lists(headers, "Connection", "Upgrade") {
-        return Some("the header 'Connection: Upgrade' is missing");
+        return Err("the header 'Connection: Upgrade' is missing");
     }
     let accepted = only(headers, "Sec-WebSocket-Accept");
     if accepted.map(str::as_bytes) != Some(&accept(key)) {
-        return Some("Sec-WebSocket-Accept does not answer the key that was sent");
+        return Err("Sec-WebSocket-Accept does not answer the key that was sent");
     }
-    if values(headers, "Sec-WebSocket-Extensions").next().is_some() {
-        return Some("it chose an extension that was not offered");
+    if values(headers, "Sec-WebSocket-Protocol").any(|chosen| !SUBPROTOCOLS.contains(&chosen)) {
+        return Err("it chose a sub-protocol that was not offered");
     }
-    if values(headers, "Sec-WebSocket-Protocol").any(|chosen| chosen != SUBPROTOCOL) {
-        return Some("it chose a sub-protocol that was not offered");
+    let mut agreed = None;
+    for value in values(headers, "Sec-WebSocket-Extensions") {
+        let chosen = extensions::parse(value);
+        for extension in chosen.map_err(|_| "Sec-WebSocket-Extensions is not a list")? {
+            if !deflate || agreed.is_some() {
+                return Err("it chose an extension that was not offered");
+            }
+            agreed = Some(agreed_by_response(&extension)?);
+        }
     }
-    None
+    Ok(agreed)
 }
 
 /// The first line of a body for people, cut to what fits a terminal line or two.
@@ -134,7 +197,8 @@ fn first_line(body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::handshake::{Parsed, Rejection, parse, write_accept};
+    use super::super::deflate::Terms;
+    use super::super::handshake::{Parsed, Rejection, SUBPROTOCOL, parse, write_accept};
     use super::*;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -164,6 +228,53 @@ mod tests {
         }
         for end in head_len..=response.len() {
             assert_eq!(parse_response(&response[..end], KEY), Ok(Some(head_len)), "{end}");
+        }
+    }
+
+    #[test]
+    fn compression_is_agreed_on_if_both_want_it() {
+        for (offers, terms, expected) in [
+            (false, Some(Terms::shared(15)), "none"),
+            (true, None, "none"),
+            (true, Some(Terms::own()), "permessage-deflate"),
+            (
+                true,
+                Some(Terms::shared(13)),
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+                 server_max_window_bits=13",
+            ),
+        ] {
+            let (host, path, key) = ("localhost", "/v1", KEY);
+            let mut request = Vec::new();
+            Request { host, path, key, subprotocol: None, token: None, deflate: offers }
+                .write(&mut request);
+            let Parsed::Request { mut upgrade, .. } = parse(&request).unwrap() else {
+                panic!("the request is complete");
+            };
+            if let Some(terms) = terms {
+                upgrade.agree(terms);
+            }
+            let mut response = Vec::new();
+            write_accept(&mut response, &upgrade);
+            let answer = parse_answer(&response, KEY, offers).unwrap().unwrap();
+            let text = answer.deflate.map_or_else(|| "none".into(), |agreed| agreed.to_string());
+            assert_eq!((text.as_str(), answer.deflate), (expected, upgrade.deflate));
+        }
+    }
+
+    #[test]
+    fn an_extension_in_the_answer_must_be_one_that_was_offered() {
+        let good = String::from_utf8(accepted()).unwrap();
+        for (chosen, named) in [
+            ("x", "not offered"),
+            ("permessage-deflate, permessage-deflate", "not offered"),
+            ("permessage-deflate; a", "RFC 7692"),
+            ("permessage-deflate;", "not a list"),
+        ] {
+            let head = format!("\r\nSec-WebSocket-Extensions: {chosen}\r\n\r\n");
+            let response = good.replace("\r\n\r\n", &head);
+            let error = parse_answer(response.as_bytes(), KEY, true).unwrap_err();
+            assert!(error.to_string().contains(named), "{error}");
         }
     }
 

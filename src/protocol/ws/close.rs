@@ -84,6 +84,8 @@ pub enum CloseReason {
     Drill,
     /// The kernel reported an error on the socket.
     Io,
+    /// A stream of events of which nothing could be subscribed to, which never began.
+    Refused,
 }
 
 impl CloseReason {
@@ -91,7 +93,7 @@ impl CloseReason {
     #[must_use]
     pub const fn close_code(self) -> Option<u16> {
         match self {
-            Self::PeerReset | Self::Io | Self::Drill => None,
+            Self::PeerReset | Self::Io | Self::Drill | Self::Refused => None,
             Self::PeerClosed => Some(NORMAL),
             Self::ProtocolViolation(violation) => Some(violation.close_code()),
             Self::MessageTooBig => Some(TOO_BIG),
@@ -137,6 +139,7 @@ impl CloseReason {
             Self::Kicked => "closed by the operator; connect again after a while".into(),
             Self::Drill => "cut by a drill".into(),
             Self::Io => "socket error".into(),
+            Self::Refused => "nothing could be subscribed to".into(),
         }
     }
 
@@ -178,6 +181,7 @@ impl CloseReason {
             Self::Kicked => "kicked",
             Self::Drill => "drill",
             Self::Io => "io",
+            Self::Refused => "refused",
         }
     }
 }
@@ -218,7 +222,7 @@ mod tests {
     use super::*;
     use crate::telemetry::tally::CLOSES;
 
-    const ALL: [CloseReason; 18] = [
+    const ALL: [CloseReason; 19] = [
         CloseReason::PeerClosed,
         CloseReason::PeerReset,
         CloseReason::ProtocolViolation(Violation::ReservedOpcode(3)),
@@ -236,6 +240,7 @@ mod tests {
         CloseReason::Shutdown,
         CloseReason::Kicked,
         CloseReason::Drill,
+        CloseReason::Refused,
         CloseReason::Io,
     ];
 

@@ -49,6 +49,8 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 
 /// Set in the first byte of a message's last frame.
 pub(super) const FIN: u8 = 0x80;
+/// Set in the first byte of a compressed message's first frame (RFC 7692, section 6).
+pub const RSV1: u8 = 0x40;
 /// Set in the second byte of a masked frame.
 pub(super) const MASKED: u8 = 0x80;
 /// Says in the second byte that two bytes of length follow.

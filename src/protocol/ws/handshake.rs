@@ -10,13 +10,28 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use super::super::binary;
+use super::super::encoding::Encoding;
+use super::super::refusal::ErrorCode;
+use super::super::sse::MEDIA_TYPE;
+use super::deflate::{Agreed, Offer, Terms};
+use super::extensions::{self, Malformed};
 use crate::limits::{UPGRADE_BYTES_MAX, UPGRADE_HEADERS_MAX};
 
-/// The one path that is upgraded.
+/// The path that is upgraded.
 pub const PATH: &str = "/v1";
+
+/// The same under the name that clients with the subscription in the URL expect.
+const PATH_STREAM: &str = "/stream";
+
+/// An event stream, whatever the client accepts.
+const PATH_EVENTS: &str = "/v1/sse";
 
 /// The sub-protocol spoken after the upgrade, and when none is asked for.
 pub const SUBPROTOCOL: &str = "fanfare.v1.json";
+
+/// Those that may be asked for.
+pub(super) const SUBPROTOCOLS: [&str; 2] = [SUBPROTOCOL, binary::SUBPROTOCOL];
 
 /// The only version that RFC 6455 defines.
 const VERSION: &str = "13";
@@ -33,6 +48,8 @@ pub enum Parsed {
         /// Bytes of the head; whatever follows are WebSocket frames.
         head_len: usize,
     },
+    /// A request for a stream of Server-Sent Events.
+    Events(Events),
 }
 
 /// An upgrade request that may be accepted.
@@ -40,8 +57,12 @@ pub enum Parsed {
 pub struct Upgrade {
     /// The value of `Sec-WebSocket-Accept`.
     pub accept: [u8; 28],
-    /// [`SUBPROTOCOL`] if the client offered it.
+    /// The first that the client offered of those that are spoken here.
     pub subprotocol: Option<&'static str>,
+    /// What the client offers for permessage-deflate, what it prefers first.
+    pub offers: Vec<Offer>,
+    /// What is answered to that; see [`Upgrade::agree`].
+    pub deflate: Option<Agreed>,
     /// What follows the `?` of the request's target; it may hold a credential.
     pub query: Option<String>,
     /// The value of `Authorization`, which is one.
@@ -50,11 +71,55 @@ pub struct Upgrade {
     pub origin: Option<String>,
 }
 
+impl Upgrade {
+    /// Agrees to the first offer of compression that `terms` allow, if there is one; binary
+    /// messages are not compressed.
+    pub fn agree(&mut self, terms: Terms) {
+        if !self.is_binary() {
+            self.deflate = terms.agree(&self.offers);
+        }
+    }
+
+    /// How the client gets its events.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        if self.is_binary() { Encoding::Binary } else { Encoding::of(self.deflate) }
+    }
+
+    fn is_binary(&self) -> bool {
+        self.subprotocol == Some(binary::SUBPROTOCOL)
+    }
+}
+
 impl fmt::Debug for Upgrade {
     /// Without what may hold a credential.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         (out.debug_struct("Upgrade"))
             .field("subprotocol", &self.subprotocol)
+            .field("deflate", &self.deflate)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request for a stream of Server-Sent Events (WHATWG HTML, section 9.2) that may be accepted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Events {
+    /// What follows the `?` of the request's target: the subscription, and maybe a credential.
+    pub query: Option<String>,
+    /// The place that the client goes on from.
+    pub last_event_id: Option<String>,
+    /// The value of `Authorization`, which is a credential.
+    pub authorization: Option<String>,
+    /// The page that a browser connects from.
+    pub origin: Option<String>,
+}
+
+impl fmt::Debug for Events {
+    /// Without what may hold a credential.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (out.debug_struct("Events"))
+            .field("last_event_id", &self.last_event_id)
             .field("origin", &self.origin)
             .finish_non_exhaustive()
     }
@@ -67,7 +132,7 @@ pub enum Rejection {
     #[error("bad request: {0}")]
     Malformed(&'static str),
     /// 404: another path.
-    #[error("not found: the only path here is {PATH}")]
+    #[error("not found: the paths here are {PATH}, {PATH_STREAM} and {PATH_EVENTS}")]
     NotFound,
     /// 405: another method than GET.
     #[error("method not allowed: open a WebSocket with GET {PATH}")]
@@ -75,7 +140,7 @@ pub enum Rejection {
     /// 426: a plain HTTP request.
     #[error(
         "upgrade required: this is a WebSocket server; connect with ws:// or wss:// and send \
-         the headers 'Upgrade: websocket' and 'Connection: Upgrade'"
+         the headers 'Upgrade: websocket' and 'Connection: Upgrade', or ask for {PATH_EVENTS}"
     )]
     UpgradeRequired,
     /// 426: a WebSocket version other than 13 (RFC 6455, section 4.4).
@@ -165,6 +230,42 @@ impl Rejection {
     }
 }
 
+/// Appends the head of an event stream's response, which has no end but that of the connection.
+/// `origin` is that of a page that may read it.
+pub fn write_events_accept(out: &mut Vec<u8>, origin: Option<&str>) {
+    append(
+        out,
+        format_args!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {MEDIA_TYPE}\r\nCache-Control: no-store\r\n\
+             X-Accel-Buffering: no\r\nConnection: close\r\n"
+        ),
+    );
+    if let Some(origin) = origin {
+        let allowed = format_args!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n");
+        append(out, allowed);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the whole response to a request for an event stream whose subscription is refused with
+/// `code`; `body` is the reply.
+pub fn write_events_refusal(out: &mut Vec<u8>, code: ErrorCode, body: &[u8]) {
+    let status = match code {
+        ErrorCode::Forbidden => "403 Forbidden",
+        ErrorCode::AuthRequired | ErrorCode::AuthFailed => "401 Unauthorized",
+        _ => "400 Bad Request",
+    };
+    append(
+        out,
+        format_args!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            body.len(),
+        ),
+    );
+    out.extend_from_slice(body);
+}
+
 /// Appends the 101 response. A sub-protocol is named only if the client offered ours: what to do
 /// without is the client's choice (RFC 6455, section 4.2.2).
 pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade) {
@@ -175,6 +276,9 @@ pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade) {
     out.extend_from_slice(&upgrade.accept);
     if let Some(subprotocol) = upgrade.subprotocol {
         append(out, format_args!("\r\nSec-WebSocket-Protocol: {subprotocol}"));
+    }
+    if let Some(agreed) = upgrade.deflate {
+        append(out, format_args!("\r\nSec-WebSocket-Extensions: {agreed}"));
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -219,8 +323,28 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Rejection> {
         }
         Err(error) => return Err(Rejection::Malformed(malformed(error))),
     };
-    let upgrade = check(&request)?;
-    Ok(Parsed::Request { upgrade, head_len })
+    let query = check(&request)?;
+    let headers = &*request.headers;
+    if wants_events(&request) {
+        return Ok(Parsed::Events(Events {
+            query,
+            last_event_id: only(headers, "Last-Event-ID").map(str::to_owned),
+            authorization: only(headers, "Authorization").map(str::to_owned),
+            origin: only(headers, "Origin").map(str::to_owned),
+        }));
+    }
+    Ok(Parsed::Request { upgrade: upgrade(headers, query)?, head_len })
+}
+
+/// Whether a request is for an event stream: by its path, or by what it accepts.
+fn wants_events(request: &httparse::Request<'_, '_>) -> bool {
+    let headers = &*request.headers;
+    let (path, _) = split_target(request.path.unwrap_or_default());
+    let is_accepted = || {
+        let types = tokens(headers, "Accept").filter_map(|range| range.split(';').next());
+        types.map(str::trim_ascii).any(|found| found.eq_ignore_ascii_case(MEDIA_TYPE))
+    };
+    path == PATH_EVENTS || (values(headers, "Upgrade").next().is_none() && is_accepted())
 }
 
 const fn malformed(error: httparse::Error) -> &'static str {
@@ -234,19 +358,24 @@ const fn malformed(error: httparse::Error) -> &'static str {
     }
 }
 
-fn check(request: &httparse::Request<'_, '_>) -> Result<Upgrade, Rejection> {
+/// Checks what every request has to keep to, and returns its query.
+fn check(request: &httparse::Request<'_, '_>) -> Result<Option<String>, Rejection> {
     if request.version != Some(1) {
         return Err(Rejection::Malformed("the HTTP version must be HTTP/1.1"));
     }
     let (path, query) = split_target(request.path.unwrap_or_default());
-    if path != PATH {
+    if ![PATH, PATH_STREAM, PATH_EVENTS].contains(&path) {
         return Err(Rejection::NotFound);
     }
     if request.method != Some("GET") {
         return Err(Rejection::MethodNotAllowed);
     }
-    let headers = &*request.headers;
-    check_body(headers)?;
+    check_body(request.headers)?;
+    Ok(query.map(str::to_owned))
+}
+
+/// Checks the rest of an upgrade request.
+fn upgrade(headers: &[httparse::Header<'_>], query: Option<String>) -> Result<Upgrade, Rejection> {
     if !lists(headers, "Upgrade", "websocket") || !lists(headers, "Connection", "Upgrade") {
         return Err(Rejection::UpgradeRequired);
     }
@@ -259,12 +388,16 @@ fn check(request: &httparse::Request<'_, '_>) -> Result<Upgrade, Rejection> {
     let key = only(headers, "Sec-WebSocket-Key")
         .filter(|key| key_is_valid(key))
         .ok_or(Rejection::Malformed("one Sec-WebSocket-Key of 16 bytes in base64 is needed"))?;
+    let offers = offers(headers).map_err(|_| {
+        Rejection::Malformed("Sec-WebSocket-Extensions must be a list of extensions")
+    })?;
     Ok(Upgrade {
         accept: accept(key),
+        offers,
+        deflate: None,
         subprotocol: tokens(headers, "Sec-WebSocket-Protocol")
-            .any(|offered| offered == SUBPROTOCOL)
-            .then_some(SUBPROTOCOL),
-        query: query.map(str::to_owned),
+            .find_map(|offered| SUBPROTOCOLS.into_iter().find(|known| *known == offered)),
+        query,
         authorization: only(headers, "Authorization").map(str::to_owned),
         origin: only(headers, "Origin").map(str::to_owned),
     })
@@ -292,6 +425,15 @@ fn check_body(headers: &[httparse::Header<'_>]) -> Result<(), Rejection> {
     } else {
         Err(Rejection::Malformed("an upgrade request must not have a body"))
     }
+}
+
+/// The client's offers of permessage-deflate; other extensions are declined.
+fn offers(headers: &[httparse::Header<'_>]) -> Result<Vec<Offer>, Malformed> {
+    let mut offers = Vec::new();
+    for value in values(headers, "Sec-WebSocket-Extensions") {
+        offers.extend(extensions::parse(value)?.iter().filter_map(Offer::read));
+    }
+    Ok(offers)
 }
 
 fn key_is_valid(key: &str) -> bool {

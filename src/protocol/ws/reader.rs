@@ -2,15 +2,17 @@
 //!
 //! The caller owns the bytes: a message that lies whole in one frame and one read is handed out
 //! from the caller's buffer, unmasked in place. Anything else is collected here, up to
-//! `message_bytes_max`, and that memory is freed as soon as the message was handed out. Not here:
-//! answering pings and closes. Invariant: which messages and which violation come out depends on
-//! the bytes only, never on where the stream was split.
+//! `message_bytes_max`, and that memory is freed as soon as the message was handed out. What is
+//! compressed (RFC 7692) is inflated when it is complete. Not here: answering pings and closes.
+//! Invariant: which messages and which violation come out depends on the bytes only, never on where
+//! the stream was split.
 
 use std::ops::Range;
 
 use super::close;
+use super::deflate::{InflateError, Inflater};
 use super::frame::{
-    CONTROL_BYTES_MAX, FIN, HEADER_BYTES_MAX, LENGTH_IN_2, LENGTH_IN_8, MASKED, Opcode,
+    CONTROL_BYTES_MAX, FIN, HEADER_BYTES_MAX, LENGTH_IN_2, LENGTH_IN_8, MASKED, Opcode, RSV1,
 };
 use super::mask;
 
@@ -47,8 +49,8 @@ pub enum Message<'a> {
 /// [`Violation::close_code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// RSV1, RSV2 or RSV3 without an extension that defines it (section 5.2).
-    #[error("a reserved bit is set, but no extension was negotiated")]
+    /// RSV1, RSV2 or RSV3 where no extension defines it (section 5.2; RFC 7692, section 6.1).
+    #[error("a reserved bit is set, but no extension was negotiated that defines it here")]
     ReservedBits,
     /// An opcode without a meaning (section 5.2).
     #[error("opcode {0} is reserved")]
@@ -86,6 +88,9 @@ pub enum Violation {
     /// Section 8.1.
     #[error("text must be valid UTF-8")]
     NotUtf8,
+    /// RFC 7692, section 7.2.2.
+    #[error("the message is not what permessage-deflate compresses to")]
+    NotDeflate,
     /// The reader's own bound (section 10.4).
     #[error("the message is longer than this side accepts")]
     MessageTooBig,
@@ -96,7 +101,7 @@ impl Violation {
     #[must_use]
     pub const fn close_code(self) -> u16 {
         match self {
-            Self::NotUtf8 => close::INVALID_PAYLOAD,
+            Self::NotUtf8 | Self::NotDeflate => close::INVALID_PAYLOAD,
             Self::MessageTooBig => close::TOO_BIG,
             _ => close::PROTOCOL_ERROR,
         }
@@ -137,6 +142,8 @@ pub struct Reader {
     header_len: u8,
     /// Text or binary, from a message's first frame to its last.
     message: Option<Opcode>,
+    /// That message is compressed.
+    is_deflated: bool,
     role: Role,
 }
 
@@ -153,6 +160,7 @@ impl Reader {
             header: [0; HEADER_BYTES_MAX],
             header_len: 0,
             message: None,
+            is_deflated: false,
             role,
         }
     }
@@ -168,12 +176,27 @@ impl Reader {
         input: &'a mut [u8],
         used: &mut usize,
     ) -> Result<Option<Message<'a>>, Violation> {
+        self.next_message_of(input, used, None)
+    }
+
+    /// The same of a peer that has agreed to permessage-deflate, if there is an `inflater`; what it
+    /// has inflated is handed out from there. One that keeps no context may be used for several
+    /// readers.
+    ///
+    /// # Errors
+    /// As [`Self::next_message`].
+    pub fn next_message_of<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        used: &mut usize,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Result<Option<Message<'a>>, Violation> {
         self.release();
         *used = 0;
         loop {
             let frame = match self.frame {
                 Some(frame) => frame,
-                None => match self.take_header(input, used)? {
+                None => match self.take_header(input, used, inflater.is_some())? {
                     Some(frame) => frame,
                     None => return Ok(None),
                 },
@@ -191,6 +214,12 @@ impl Reader {
                     self.stale = range.len();
                     &self.collected[range]
                 }
+            };
+            let payload = match inflater {
+                Some(inflater) if self.is_deflated && !kind.is_control() => {
+                    inflater.inflate(payload, self.message_bytes_max)?
+                }
+                _ => payload,
             };
             return message(kind, payload).map(Some);
         }
@@ -215,7 +244,12 @@ impl Reader {
     }
 
     /// Gathers a frame's header and checks it; `None` when `input` ends before it does.
-    fn take_header(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Frame>, Violation> {
+    fn take_header(
+        &mut self,
+        input: &[u8],
+        used: &mut usize,
+        may_deflate: bool,
+    ) -> Result<Option<Frame>, Violation> {
         loop {
             let have = usize::from(self.header_len);
             let need = if have < 2 { 2 } else { header_len(self.header[1]) };
@@ -230,7 +264,7 @@ impl Reader {
             *used += take;
             self.header_len += u8::try_from(take).expect("a header has at most 14 bytes");
             if have < 2 && have + take == 2 {
-                self.check_first_two()?;
+                self.check_first_two(may_deflate)?;
             }
         }
         let frame = self.parse_header()?;
@@ -239,12 +273,16 @@ impl Reader {
         Ok(Some(frame))
     }
 
-    fn check_first_two(&self) -> Result<(), Violation> {
+    fn check_first_two(&self, may_deflate: bool) -> Result<(), Violation> {
         let [first, second, ..] = self.header;
-        if first & 0x70 != 0 {
-            return Err(Violation::ReservedBits);
+        let opcode = Opcode::from_bits(first);
+        if first & RESERVED != 0 {
+            let begins = matches!(opcode, Some(Opcode::Text | Opcode::Binary));
+            if first & RESERVED != RSV1 || !may_deflate || !begins {
+                return Err(Violation::ReservedBits);
+            }
         }
-        let opcode = Opcode::from_bits(first).ok_or(Violation::ReservedOpcode(first & 0x0f))?;
+        let opcode = opcode.ok_or(Violation::ReservedOpcode(first & 0x0f))?;
         match (self.role, second & MASKED != 0) {
             (Role::Server, false) => return Err(Violation::Unmasked),
             (Role::Client, true) => return Err(Violation::Masked),
@@ -295,15 +333,23 @@ impl Reader {
         }
         let len = usize::try_from(len).map_err(|_| Violation::MessageTooBig)?;
         if !opcode.is_control() {
-            if len > self.message_bytes_max - self.collected.len() {
-                return Err(Violation::MessageTooBig);
-            }
             if opcode != Opcode::Continuation {
                 self.message = Some(opcode);
+                self.is_deflated = first & RSV1 != 0;
                 self.utf8 = 0;
+            }
+            if len > self.collected_bytes_max() - self.collected.len() {
+                return Err(Violation::MessageTooBig);
             }
         }
         Ok(Frame { len, taken: 0, mask, opcode, fin: first & FIN != 0 })
+    }
+
+    /// Bytes of the message in progress that may come. What cannot be compressed gets longer by it:
+    /// fast compressors use fixed codes, of up to nine bits for a byte (RFC 1951, section 3.2.6).
+    const fn collected_bytes_max(&self) -> usize {
+        let longer = if self.is_deflated { self.message_bytes_max / 8 + 64 } else { 0 };
+        self.message_bytes_max + longer
     }
 
     /// Takes what `input` has of the frame's payload; the place of the message, or of the control
@@ -327,7 +373,7 @@ impl Reader {
         }
         self.collected.extend_from_slice(bytes);
         let done = take == left;
-        if !control && self.message == Some(Opcode::Text) {
+        if !control && self.message == Some(Opcode::Text) && !self.is_deflated {
             self.check_utf8(done && frame.fin)?;
         }
         if !done {
@@ -352,6 +398,18 @@ impl Reader {
         Ok(())
     }
 }
+
+impl From<InflateError> for Violation {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::Corrupt => Self::NotDeflate,
+            InflateError::TooBig => Self::MessageTooBig,
+        }
+    }
+}
+
+/// RSV1, RSV2 and RSV3 of a frame's first byte.
+const RESERVED: u8 = 0x70;
 
 /// Bytes of the whole header, from its second byte.
 const fn header_len(second: u8) -> usize {

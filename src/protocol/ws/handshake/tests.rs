@@ -67,6 +67,61 @@ fn what_rfc_6455_and_9110_leave_open_is_accepted() {
     assert_eq!(accepted(&GOOD.replace("/v1", "/v1?t=1&u")).query.as_deref(), Some("t=1&u"));
 }
 
+const STREAM: &str = "GET /v1?channels=a HTTP/1.1\r\nHost: a.example\r\n\
+                      Accept: text/html, Text/Event-Stream;q=0.9\r\nLast-Event-ID: 01J:7\r\n\
+                      Origin: https://a.example\r\nAuthorization: Bearer x\r\n\r\n";
+
+#[test]
+fn an_event_stream_is_asked_for_by_what_is_accepted_or_by_its_path() {
+    let asked = Events {
+        query: Some("channels=a".into()),
+        last_event_id: Some("01J:7".into()),
+        authorization: Some("Bearer x".into()),
+        origin: Some("https://a.example".into()),
+    };
+    let by_path = STREAM.replace("/v1?", "/v1/sse?").replace("Text/Event-Stream", "*/*");
+    for request in [STREAM, &by_path] {
+        assert_eq!(parse(request.as_bytes()), Ok(Parsed::Events(asked.clone())), "{request}");
+    }
+    for end in 0..STREAM.len() {
+        assert_eq!(parse(&STREAM.as_bytes()[..end]), Ok(Parsed::Incomplete), "{end}");
+    }
+    // An upgrade is one, whatever it accepts; and it is asked for by that name, too.
+    let upgrade =
+        GOOD.replace("/v1", "/stream").replace("Host", "Accept: text/event-stream\r\nHost");
+    assert_eq!(accepted(&upgrade).accept, accepted(GOOD).accept);
+    for (from, to, status) in [
+        ("/v1?", "/v2?", 404),
+        ("GET", "POST", 405),
+        ("Text/Event-Stream", "text/plain", 426),
+        ("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\n", 400),
+    ] {
+        let rejection = parse(STREAM.replacen(from, to, 1).as_bytes()).unwrap_err();
+        assert_eq!(rejection.status(), status, "{to}");
+    }
+}
+
+#[test]
+fn the_responses_of_an_event_stream_are_complete() {
+    let mut out = Vec::new();
+    write_events_accept(&mut out, Some("https://a.example"));
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"), "{text}");
+    assert!(text.contains("\r\nAccess-Control-Allow-Origin: https://a.example\r\n"), "{text}");
+    assert!(text.ends_with("\r\n\r\n") && text.matches("\r\n\r\n").count() == 1, "{text}");
+    for (code, status) in [
+        (ErrorCode::ChannelInvalid, 400),
+        (ErrorCode::AuthRequired, 401),
+        (ErrorCode::Forbidden, 403),
+    ] {
+        let mut out = Vec::new();
+        write_events_refusal(&mut out, code, b"{}");
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert!(text.ends_with("\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"), "{text}");
+    }
+}
+
 #[test]
 fn our_sub_protocol_is_chosen_only_when_it_was_offered() {
     for (offered, chosen) in [
@@ -91,6 +146,29 @@ fn our_sub_protocol_is_chosen_only_when_it_was_offered() {
 }
 
 #[test]
+fn compression_is_answered_when_it_was_offered_and_agreed_to() {
+    for (offered, answered) in [
+        ("", None),
+        ("Sec-WebSocket-Extensions: x-webkit-deflate-frame\r\n", None),
+        ("Sec-WebSocket-Extensions: permessage-deflate; mystery\r\n", None),
+        (
+            "Sec-WebSocket-Extensions: x\r\nsec-websocket-extensions: permessage-deflate; \
+             server_max_window_bits=\"10\"\r\n",
+            Some("permessage-deflate; server_max_window_bits=10"),
+        ),
+    ] {
+        let mut upgrade = accepted(&GOOD.replace("Host", &format!("{offered}Host")));
+        assert_eq!(upgrade.deflate, None, "nothing is agreed to yet");
+        upgrade.agree(Terms::own());
+        let mut response = Vec::new();
+        write_accept(&mut response, &upgrade);
+        let response = String::from_utf8(response).unwrap();
+        let answer = response.lines().find_map(|l| l.strip_prefix("Sec-WebSocket-Extensions: "));
+        assert_eq!(answer, answered, "{offered}");
+    }
+}
+
+#[test]
 fn every_mistake_gets_its_own_status() {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     for (from, to, status) in [
@@ -106,6 +184,7 @@ fn every_mistake_gets_its_own_status() {
         (key, &format!("{key}\r\n{key}"), 400),
         ("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n", 400),
         ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate;\r\n\r\n", 400),
         ("Host", "Ho st", 400),
         ("/v1", "/", 404),
         ("/v1", "/v1/", 404),

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::deflate::Deflater;
 use super::super::frame::{write_frame, write_masked};
 use super::*;
 
@@ -33,6 +34,16 @@ type Outcome = (Vec<Owned>, Option<Violation>);
 
 /// Feeds one reader with pieces; checks that nothing is left unread and no memory is kept.
 fn feed<'a>(role: Role, bytes_max: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    feed_with(None, role, bytes_max, pieces)
+}
+
+/// The same with permessage-deflate, if there is an inflater.
+fn feed_with<'a>(
+    mut inflater: Option<Inflater>,
+    role: Role,
+    bytes_max: usize,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Outcome {
     let mut reader = Reader::new(role, bytes_max);
     let mut messages = Vec::new();
     for piece in pieces {
@@ -40,7 +51,7 @@ fn feed<'a>(role: Role, bytes_max: usize, pieces: impl IntoIterator<Item = &'a [
         let mut at = 0;
         loop {
             let mut used = 0;
-            match reader.next_message(&mut piece[at..], &mut used) {
+            match reader.next_message_of(&mut piece[at..], &mut used, inflater.as_mut()) {
                 Ok(Some(message)) => messages.push(message.into()),
                 Ok(None) => {
                     assert_eq!(at + used, piece.len(), "None means that all was taken");
@@ -189,6 +200,100 @@ fn a_message_in_one_frame_and_one_read_is_not_copied() {
         panic!("the message is complete");
     };
     assert_eq!(text.as_ptr(), expected);
+}
+
+/// A compressed message in frames of these lengths and a rest, as a server sends it.
+fn deflated(deflater: &mut Deflater, opcode: Opcode, message: &[u8], lengths: &[usize]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    deflater.deflate(message, &mut payload);
+    let (mut out, mut rest, mut first) = (Vec::new(), &payload[..], opcode as u8 | RSV1);
+    for &length in lengths {
+        let (piece, behind) = rest.split_at(length.min(rest.len()));
+        let start = out.len();
+        write_frame(&mut out, Opcode::Continuation, piece);
+        out[start] = first;
+        (rest, first) = (behind, Opcode::Continuation as u8);
+    }
+    let start = out.len();
+    write_frame(&mut out, Opcode::Continuation, rest);
+    out[start] = first | FIN;
+    out
+}
+
+#[test]
+fn compressed_messages_are_read_at_every_split_beside_others() {
+    for keeps_context in [false, true] {
+        let mut deflater = Deflater::new(6, 15, keeps_context);
+        let mut bytes = Vec::new();
+        for (opcode, message, lengths) in [
+            (Opcode::Text, "a price, a size, a price: é".as_bytes(), &[][..]),
+            (Opcode::Binary, b"a price, a size, a price".as_slice(), &[0, 1, 7]),
+            (Opcode::Text, b"", &[0]),
+        ] {
+            bytes.extend_from_slice(&deflated(&mut deflater, opcode, message, lengths));
+            bytes.extend_from_slice(b"\x89\x02hi\x81\x05plain");
+        }
+        let between = [Owned::Ping(b"hi".into()), text("plain")];
+        let messages = [
+            text("a price, a size, a price: é"),
+            Owned::Binary(b"a price, a size, a price".into()),
+            text(""),
+        ];
+        let expected: Vec<_> =
+            messages.into_iter().flat_map(|m| [m].into_iter().chain(between.clone())).collect();
+        let read = |pieces: &[&[u8]]| {
+            let inflater = Some(Inflater::new(keeps_context));
+            feed_with(inflater, Role::Client, BYTES_MAX, pieces.iter().copied())
+        };
+        for at in 0..=bytes.len() {
+            let (front, back) = bytes.split_at(at);
+            assert_eq!(read(&[front, back]), (expected.clone(), None), "split at {at}");
+        }
+        assert_eq!(read(&bytes.chunks(1).collect::<Vec<_>>()), (expected, None));
+    }
+}
+
+#[test]
+fn a_compressed_message_is_held_to_every_rule_of_others() {
+    use Violation as V;
+    let mut deflater = Deflater::new(6, 15, false);
+    let mut deflate = |opcode, message: &[u8], lengths: &[usize]| {
+        deflated(&mut deflater, opcode, message, lengths)
+    };
+    let zeros = vec![b'0'; BYTES_MAX + 1];
+    let random: Vec<_> =
+        (0..9_000u32).map(|n| n.wrapping_mul(0x9E37_79B1).to_be_bytes()[0]).collect();
+    let mut broken = deflate(Opcode::Text, b"Hello", &[]);
+    broken[2] ^= 4; // a block of a kind that does not exist
+    for (bytes, violation) in [
+        (deflate(Opcode::Text, b"\xc3\x28", &[]), V::NotUtf8),
+        (deflate(Opcode::Text, b"\xc3", &[1]), V::NotUtf8),
+        (deflate(Opcode::Binary, &zeros, &[]), V::MessageTooBig),
+        (deflate(Opcode::Binary, &zeros, &[10, 10]), V::MessageTooBig),
+        (b"\xc1\x01\x07".to_vec(), V::NotDeflate),
+        (broken, V::NotDeflate),
+        (b"\xc9\0".to_vec(), V::ReservedBits),
+        (b"\xc8\0".to_vec(), V::ReservedBits),
+        (b"\x41\0\xc0\x01\0".to_vec(), V::ReservedBits),
+        (b"\x01\0\xc0\x01\0".to_vec(), V::ReservedBits),
+        (b"\xe1\0".to_vec(), V::ReservedBits),
+        (b"\xa1\0".to_vec(), V::ReservedBits),
+        (b"\xc3\0".to_vec(), V::ReservedBits),
+    ] {
+        for piece in [1, 3, bytes.len()] {
+            let inflater = Some(Inflater::new(false));
+            let (_, found) = feed_with(inflater, Role::Client, BYTES_MAX, bytes.chunks(piece));
+            assert_eq!(found, Some(violation), "{:02x?}", &bytes[..bytes.len().min(20)]);
+        }
+    }
+    assert_eq!(V::NotDeflate.close_code(), 1007);
+    // What cannot be compressed may be a little longer on its way than it is.
+    let bytes = deflate(Opcode::Binary, &random, &[4_000]);
+    let inflater = || Some(Inflater::new(false));
+    let read = feed_with(inflater(), Role::Client, random.len(), [&bytes[..]]);
+    assert_eq!(read, (vec![Owned::Binary(random.clone())], None));
+    let read = feed_with(inflater(), Role::Client, random.len() - 1, [&bytes[..]]);
+    assert_eq!(read.1, Some(V::MessageTooBig));
 }
 
 /// A message to send: its kind, its payload, and where a sender may cut it.
