@@ -16,6 +16,7 @@ use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use fanfare::handoff::batch::Batch;
 use fanfare::limits;
+use fanfare::protocol::encoding::Encoding;
 use fanfare::protocol::tls::Session;
 use fanfare::protocol::ws::frame::{Opcode, write_masked};
 use fanfare::shell::flush_ring::{FlushRing, Routes};
@@ -73,7 +74,7 @@ impl World {
 
     /// A connection without a subscription.
     fn open(&mut self) -> ConnectionId {
-        let id = self.shard.handle_open(self.gate.admit(None, 0).unwrap(), NOW);
+        let id = self.shard.handle_open(self.gate.admit(None, 0).unwrap(), Encoding::Json, NOW);
         self.drain();
         id
     }

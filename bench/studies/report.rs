@@ -9,9 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 #[path = "../src/machine.rs"]
-#[expect(dead_code, reason = "the harness says more of a machine")]
+#[expect(dead_code, unreachable_pub, reason = "it is the harness', which says more")]
 mod machine;
 
+#[allow(unused_imports, reason = "not every study uses all of them")]
 pub(crate) use machine::{commit, cpu, kernel};
 
 /// Makes the folder of a run of today.
@@ -52,6 +53,7 @@ pub(crate) fn progress(what: &str, count: usize) -> ProgressBar {
     ProgressBar::new(count as u64).with_style(style).with_message(what.to_owned())
 }
 
+#[allow(dead_code, reason = "not every study reads files")]
 pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -18,6 +18,7 @@ use slab::Slab;
 
 use crate::handoff::batch::ChannelId;
 use crate::protocol::channel::Pattern;
+use crate::protocol::encoding::{Encoding, Form};
 use crate::protocol::terms::{Interval, Rules, Terms, Wish};
 
 use super::channels::{Channels, Interest};
@@ -27,14 +28,13 @@ use super::gather::Gather;
 use super::log::{Entry, FrameLog};
 use super::pattern_index::PatternIndex;
 use super::retained::Piece;
-use super::slots::Slots;
 use super::store::Store;
 
 /// A cohort's number; reused after the cohort was reaped.
 pub type CohortId = u32;
 
-/// The cohort of connections that subscribe to nothing; it always exists.
-pub const COHORT_EMPTY: CohortId = 0;
+/// The cohort of connections that read JSON and subscribe to nothing; it always exists.
+const COHORT_EMPTY: CohortId = 0;
 
 /// One pattern with what was asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,9 +59,29 @@ pub struct CohortKey {
     pub set: Rc<[Subscription]>,
     /// The tier that the server moved the client to.
     pub tier: Option<Interval>,
+    /// What the client reads.
+    pub encoding: Encoding,
 }
 
 impl CohortKey {
+    /// Nothing, for clients of `encoding`.
+    #[must_use]
+    pub fn empty(encoding: Encoding) -> Self {
+        Self { set: Rc::from([]), tier: None, encoding }
+    }
+
+    /// Whether some of its channels may be sampled, those to come included.
+    fn may_sample(&self, rules: &Rules) -> bool {
+        self.tier.is_some()
+            || self.set.iter().any(|held| {
+                let (whole, mut parts) = rules.of_pattern(&held.pattern);
+                let is_sampled = |wish: &Wish| wish.interval.is_some();
+                is_sampled(&held.wish)
+                    || whole.is_some_and(is_sampled)
+                    || parts.any(|rule| is_sampled(&rule.wish))
+            })
+    }
+
     /// The terms of a channel of which the most specific pattern is at `place` of the set.
     fn terms(&self, place: usize, channel: &str, rules: &Rules) -> Terms {
         Terms::agree(&self.set[place].wish, rules.of_channel(channel)).slowed(self.tier)
@@ -93,9 +113,29 @@ pub struct Cohort {
     /// Connections that hold the set, lagging ones included, or are about to.
     holders: usize,
     links: Vec<Link>,
+    /// Of a stream of Server-Sent Events: each live event says where its client goes on from. It
+    /// must not where samples come out of order.
+    has_places: bool,
 }
 
 impl Cohort {
+    /// What members are sent of entry `number`, live or in a recovery. The same for as long as
+    /// there is the cohort, so that what was planned and what was sent are.
+    #[must_use]
+    pub fn piece(&self, store: &Store, number: u64, entry: &Entry, is_live: bool) -> Piece {
+        let piece = store.piece(self.key.encoding, number, entry);
+        match self.key.encoding {
+            Encoding::Sse if !(is_live && self.has_places) => store.without_place(piece, entry),
+            _ => piece,
+        }
+    }
+
+    /// Whether live events say where a client goes on from.
+    #[must_use]
+    pub const fn has_places(&self) -> bool {
+        self.has_places
+    }
+
     /// Channels that exist and are wanted.
     pub fn channels(&self) -> impl Iterator<Item = ChannelId> {
         self.links.iter().map(|link| link.channel)
@@ -194,7 +234,7 @@ impl Cohorts {
             waiting: Default::default(),
             abandoned: Vec::new(),
         };
-        let key = CohortKey { set: Rc::from([]), tier: None };
+        let key = CohortKey::empty(Encoding::Json);
         let head = Head { number: 0, seq: 0 };
         let empty = cohorts.hold(key, &mut Channels::default(), head);
         debug_assert_eq!(empty, COHORT_EMPTY, "and its own hold keeps it for good");
@@ -233,6 +273,7 @@ impl Cohorts {
             classes: Classes::default(),
             holders: 1,
             links: Vec::new(),
+            has_places: !key.may_sample(&self.rules),
         };
         let id = CohortId::try_from(self.cohorts.insert(cohort)).expect("fewer than connections");
         for (channel, terms) in self.matching(&key, channels) {
@@ -301,10 +342,11 @@ impl Cohorts {
         entry: &Entry,
         ts_in: u64,
         wanting: &[Interest],
-        slots: &Slots,
+        store: &Store,
     ) {
+        let slots = &store.slots;
         let is_keyed = usize::from(slots.slot(entry.slot).is_keyed);
-        let piece = Piece::Log(entry.into());
+        let json = Piece::Log(entry.into());
         for interest in wanting {
             let cohort = &mut self.cohorts[interest.cohort as usize];
             let class = interest.classes[is_keyed];
@@ -321,8 +363,32 @@ impl Cohorts {
             if cohort.gather.is_empty() {
                 self.dirty.push(interest.cohort);
             }
-            cohort.gather.add(number, piece, entry.len, ts_in);
+            let piece = match cohort.key.encoding {
+                Encoding::Json => json,
+                _ => cohort.piece(store, number, entry, true),
+            };
+            cohort.gather.add(number, piece, piece.len(), ts_in);
         }
+    }
+
+    /// Whether one of the cohorts in `wanting` reads an entry in `form`, whose frame of JSON has so
+    /// many bytes.
+    #[must_use]
+    pub fn is_read_as(&self, form: Form, json_len: u32, wanting: &[Interest]) -> bool {
+        let mut encodings = wanting.iter().map(|i| self.cohort(i.cohort).key.encoding);
+        encodings.any(|encoding| encoding.form() == form && encoding.reads(json_len))
+    }
+
+    /// Connections that hold no subscription.
+    #[must_use]
+    pub fn strangers(&self) -> usize {
+        let mut key = CohortKey::empty(Encoding::Json);
+        let ids = Encoding::all().filter_map(|encoding| {
+            key.encoding = encoding;
+            self.by_key.get(&key)
+        });
+        // One of them has a hold of its own.
+        ids.map(|&id| self.cohort(id).holders).sum::<usize>() - 1
     }
 
     /// Takes the queue of cohorts with something to send.
@@ -388,9 +454,9 @@ impl Cohorts {
             }
             for &number in &numbers {
                 let entry = store.entry(number);
-                let piece = store.piece(number, entry);
+                let piece = cohort.piece(store, number, entry, true);
                 // A sample's age is its interval, not a delay: it does not count as latency.
-                cohort.gather.add(number, piece, entry.len, u64::MAX);
+                cohort.gather.add(number, piece, piece.len(), u64::MAX);
             }
             true
         });
@@ -494,7 +560,8 @@ mod tests {
             let mut channels = Channels::default();
             let mut cohorts = Cohorts::new(Arc::default());
             let head = Head { number: 0, seq: 0 };
-            let key = |mask| CohortKey { set: set(mask), tier: None };
+            let encoding = Encoding::Json;
+            let key = |mask| CohortKey { set: set(mask), tier: None, encoding };
             let mut held: Vec<(CohortId, u8)> = Vec::new();
             for (operation, value) in operations {
                 match operation {

@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 use slab::Slab;
 
 use crate::access::Member;
+use crate::handoff::batch::ChannelId;
 use crate::protocol::terms::Interval;
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::reader::Reader;
@@ -103,6 +104,8 @@ pub struct Connection {
     pub phase: Phase,
     /// The rest of a frame in flight, then control frames; always sent before the log.
     pub owed: Owed,
+    /// The client may compress its messages.
+    pub inflates: bool,
     /// Puts the client's messages together; present while one has begun and not ended.
     pub reader: Option<Box<Reader>>,
     /// Who it is, and what it may do.
@@ -111,6 +114,8 @@ pub struct Connection {
     pub life: Life,
     /// What it was sent, for the log.
     pub sent: Sent,
+    /// If it reads ids of channels: it was told those of all channels below this one that it wants.
+    pub told: ChannelId,
 }
 
 /// What a connection was sent.

@@ -68,7 +68,7 @@ impl Gather {
     pub(super) fn add(&mut self, number: u64, piece: Piece, len: u32, ts_in: u64) {
         if !self.is_cut
             && let Some(part) = self.parts.last_mut()
-            && part.piece.len() + len as usize <= GATHER_BYTES_MAX
+            && part.piece.len() as usize + len as usize <= GATHER_BYTES_MAX
             && part.piece.extend(&piece)
         {
             part.events += 1;
@@ -102,10 +102,10 @@ impl Gather {
         self.is_cut = true;
         let (first, others) = self.parts[mark.next..].split_first()?;
         let Part { mut piece, events, end, ts_in, .. } = *first;
-        let mut portion = Portion { bytes: piece.len(), events, end, ts_in };
+        let mut portion = Portion { bytes: piece.len() as usize, events, end, ts_in };
         let mut pieces = 1;
         for part in others {
-            let len = part.piece.len();
+            let len = part.piece.len() as usize;
             if portion.bytes + len > GATHER_BYTES_MAX {
                 break;
             }
@@ -136,15 +136,6 @@ impl Gather {
         self.parts.first().map(|part| part.first)
     }
 
-    /// Where the frame of that entry is in the log, if it is there.
-    #[must_use]
-    pub fn position(&self) -> Option<u64> {
-        match self.parts.first()?.piece {
-            Piece::Log(run) => Some(run.position),
-            Piece::Kept { .. } => None,
-        }
-    }
-
     /// True when everybody has been sent everything.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -158,6 +149,7 @@ mod tests {
 
     use super::super::log::Run;
     use super::*;
+    use crate::protocol::encoding::Form;
 
     /// What happens to a list.
     #[derive(Debug, Clone, Copy)]
@@ -215,7 +207,8 @@ mod tests {
                         // Entries that this cohort does not want lie between.
                         number += 1 + u64::from(gap);
                         position += u64::from(gap);
-                        gather.add(number, Piece::Log(Run { position, len }), len, number);
+                        let piece = Piece::Log(Run { position, len, form: Form::Json });
+                        gather.add(number, piece, len, number);
                         frames.push((number, position, len));
                         position += u64::from(len);
                     }

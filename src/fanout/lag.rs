@@ -286,6 +286,12 @@ impl View<'_> {
         lagging.map(|class| lag.places[class].from).min()
     }
 
+    /// Whether nothing can be sent before the shard has come to where the client is.
+    #[must_use]
+    pub fn is_awaited(&self, lag: &Lag) -> bool {
+        lag.waits() && self.store.log.seq_last() < lag.ahead
+    }
+
     /// Whether something of the present stage is still to be sent; moves a snapshot up to it.
     pub fn is_behind(&self, lag: &mut Lag) -> bool {
         match lag.walk() {
@@ -435,7 +441,7 @@ impl View<'_> {
             if !item.is_open {
                 return ControlFlow::Continue(());
             }
-            collector.add(&item, self.store.piece(item.number, &item.entry))
+            collector.add(&item, self.piece(lag, &item))
         });
         collector.finish(end)
     }
@@ -460,7 +466,8 @@ impl View<'_> {
             counts[item.class].1 += u64::from(item.entry.len);
             reached = item.number + 1;
             if item.is_open {
-                left = taken.add(left, item.entry.len, || self.frame(&item));
+                let piece = self.piece(lag, &item);
+                left = taken.add(left, piece.len(), || self.store.bytes(piece));
             }
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -492,8 +499,9 @@ impl View<'_> {
         lost.into_iter().map(|(events, _)| events).collect()
     }
 
-    pub(super) fn frame(&self, item: &Item) -> &[u8] {
-        self.store.bytes(self.store.piece(item.number, &item.entry))
+    /// What the connection is sent of an entry.
+    pub(super) fn piece(&self, lag: &Lag, item: &Item) -> Piece {
+        self.cohort.piece(self.store, item.number, &item.entry, lag.recovery.is_none())
     }
 
     /// Panics when a lag breaks this module's invariant.

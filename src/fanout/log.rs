@@ -1,24 +1,30 @@
-//! One core's frame log: a fixed ring of finished frames, and an index beside it.
+//! One core's frame log: fixed rings of finished frames, one for each form, and their index.
 //!
 //! Frames lie in `seq` order, each in one piece. Entries are numbered from 0 without end; a cursor
-//! is the number of the next entry to read. Not here: who reads, and what an entry means to them.
+//! is the number of the next entry to read, in whatever form. JSON is always there, other forms
+//! from their first client on. What gives way in one ring gives way in all. Not here: who reads,
+//! what an entry means to them, and how a frame comes about.
 //!
-//! Invariant: `tail <= head`, every entry in `tail..head` has its bytes, and the memory in use
-//! never changes after [`FrameLog::new`].
+//! Invariant: `tail <= head`, every entry in `tail..head` has its bytes in every form in use, and
+//! the memory in use changes only when a form is first used.
 
 use std::ops::Range;
 
 use crate::handoff::batch::{ChannelId, SlotId};
 use crate::limits::LOG_BYTES_PER_ENTRY;
+use crate::protocol::encoding::{Encoding, Form};
+
+use super::ring::ByteRing;
+use super::track::Track;
 
 /// What the index keeps of one frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Entry {
     /// The event's place in the total order.
     pub seq: u64,
-    /// Where the frame begins; positions grow without end, the ring is their remainder.
+    /// Where its frame of JSON begins; positions grow without end, the ring is their remainder.
     pub position: u64,
-    /// Bytes of the frame, header included.
+    /// Bytes of that frame, header included.
     pub len: u32,
     /// The event's channel.
     pub channel: ChannelId,
@@ -31,17 +37,20 @@ pub struct Entry {
 /// A run of frames that are wanted together and lie side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Position of its first byte.
+    /// Position of its first byte in the ring of its form.
     pub position: u64,
     /// Its bytes.
     pub len: u32,
+    /// Which ring it is in.
+    pub form: Form,
 }
 
 impl Run {
     /// Grows by `next` when that lies directly behind; false when it does not.
     #[must_use]
     pub fn extend(&mut self, next: &Self) -> bool {
-        let adjacent = self.position + u64::from(self.len) == next.position;
+        let adjacent =
+            self.position + u64::from(self.len) == next.position && self.form == next.form;
         if adjacent {
             self.len += next.len;
         }
@@ -51,24 +60,25 @@ impl Run {
 
 impl From<&Entry> for Run {
     fn from(entry: &Entry) -> Self {
-        Self { position: entry.position, len: entry.len }
+        Self { position: entry.position, len: entry.len, form: Form::Json }
     }
 }
 
 const _: () = assert!(size_of::<Entry>() == 32, "two entries a cache line");
 
-/// The ring of frames and its index.
+/// The rings of frames and their index.
 #[derive(Debug)]
 pub struct FrameLog {
-    bytes: Box<[u8]>,
+    /// The frames of JSON.
+    ring: ByteRing,
     entries: Box<[Entry]>,
+    /// The other forms that are in use.
+    tracks: [Option<Box<Track>>; Form::FURTHER],
     /// Number of the oldest entry that still has its bytes.
     tail: u64,
     /// Number of the next entry to be written.
     head: u64,
-    /// Position at which the next frame begins, unless it would cross the end of the ring.
-    position: u64,
-    /// `seq` of the newest entry ever written, 0 if none.
+    /// `seq` of the newest entry ever written, or of what was skipped behind it; 0 if none.
     seq_last: u64,
 }
 
@@ -79,52 +89,85 @@ impl FrameLog {
         let bytes = bytes.next_power_of_two();
         let entries = (bytes / LOG_BYTES_PER_ENTRY).max(2).next_power_of_two();
         Self {
-            bytes: vec![0; bytes].into_boxed_slice(),
+            ring: ByteRing::new(bytes),
             entries: vec![Entry::default(); entries].into_boxed_slice(),
+            tracks: Default::default(),
             tail: 0,
             head: 0,
-            position: 0,
             seq_last: 0,
         }
     }
 
-    /// Appends a frame, whose bytes the caller writes into the returned slice. `entry` says all but
-    /// the position. The oldest entries give way; each is shown to `leaving` first.
+    /// Appends a frame of JSON, whose bytes the caller writes into the returned slice. `entry` says
+    /// all but the position. The oldest entries give way; each is shown to `leaving` first.
     ///
     /// # Panics
     /// When the frame is not shorter than the log.
-    pub fn append(
-        &mut self,
-        entry: Entry,
-        mut leaving: impl FnMut(u64, &Entry, &[u8]),
-    ) -> &mut [u8] {
-        let capacity = self.bytes.len() as u64;
-        let len = entry.len as usize;
-        assert!((len as u64) < capacity, "a frame of {len} bytes in a log of {capacity}");
+    pub fn append(&mut self, entry: Entry, mut leaving: impl FnMut(u64, &Self)) -> &mut [u8] {
         debug_assert!(entry.seq > self.seq_last, "seq rises");
-        let room = capacity - (self.position & (capacity - 1));
-        // A frame that would end exactly at the end of the ring goes to the start as well, so that
-        // neighbouring positions are always neighbouring bytes.
-        if len as u64 >= room {
-            self.position += room;
-        }
-        let position = self.position;
-        let end = position + len as u64;
+        let len = entry.len as usize;
+        let position = self.ring.reserve(len);
+        let oldest = self.ring.oldest();
         while self.tail < self.head
-            && (self.entry(self.tail).position + capacity < end
+            && (self.entry(self.tail).position < oldest
                 || self.head - self.tail == self.entries.len() as u64)
         {
-            let oldest = self.entry(self.tail);
-            leaving(self.tail, oldest, self.bytes(Run::from(oldest)));
+            leaving(self.tail, self);
             self.tail += 1;
         }
         let at = self.place(self.head);
         self.entries[at] = Entry { position, ..entry };
         self.head += 1;
-        self.position = end;
         self.seq_last = entry.seq;
-        let start = usize::try_from(position & (capacity - 1)).expect("below the ring's length");
-        &mut self.bytes[start..start + len]
+        self.ring.piece_mut(position, len)
+    }
+
+    /// Begins to have frames of another form, none of which it has yet.
+    pub fn begin(&mut self, form: Form) {
+        if let Some(at) = further(form) {
+            let bytes = usize::try_from(self.ring.capacity()).expect("it is in memory");
+            // Longer than JSON by less than half an entry's share: nothing gives way to it.
+            let bytes = if form == Form::Sse { 2 * bytes } else { bytes };
+            self.tracks[at] = Some(Box::new(Track::new(bytes, self.entries.len())));
+        }
+    }
+
+    /// Forms beside JSON that are in use.
+    pub fn forms(&self) -> impl Iterator<Item = Form> + use<> {
+        let in_use = self.tracks.each_ref().map(Option::is_some);
+        Form::ALL.into_iter().skip(1).zip(in_use).filter_map(|(form, is)| is.then_some(form))
+    }
+
+    /// Whether there is another form than JSON.
+    #[must_use]
+    pub fn has_forms(&self) -> bool {
+        self.tracks.iter().any(Option::is_some)
+    }
+
+    /// Appends the frame that entry `number`, which is in the log, has in another form that is in
+    /// use; an empty one says that it is read as JSON. To be called for each entry, in order. The
+    /// oldest entries may give way, as in [`Self::append`].
+    pub fn append_form(
+        &mut self,
+        form: Form,
+        number: u64,
+        frame: &[u8],
+        mut leaving: impl FnMut(u64, &Self),
+    ) {
+        let Some(track) = self.track_mut(form) else { return };
+        track.reserve(number, frame.len());
+        while self.tail < number && self.track(form).is_some_and(|t| t.is_overwritten(self.tail)) {
+            leaving(self.tail, self);
+            self.tail += 1;
+        }
+        if let Some(track) = self.track_mut(form) {
+            track.bytes_mut(number).copy_from_slice(frame);
+        }
+    }
+
+    /// Notes that what comes has a higher `seq` than this.
+    pub fn skip_to(&mut self, seq: u64) {
+        self.seq_last = self.seq_last.max(seq);
     }
 
     /// Number of the oldest entry that can be read.
@@ -145,22 +188,22 @@ impl FrameLog {
         self.seq_last
     }
 
-    /// Position behind the newest frame.
+    /// Position behind the newest frame of JSON.
     #[must_use]
     pub const fn position(&self) -> u64 {
-        self.position
+        self.ring.end()
     }
 
-    /// Bytes of the ring that hold frames.
+    /// Bytes of the ring of JSON that hold frames.
     #[must_use]
     pub fn bytes_used(&self) -> u64 {
-        if self.tail == self.head { 0 } else { self.position - self.entry(self.tail).position }
+        if self.tail == self.head { 0 } else { self.ring.end() - self.entry(self.tail).position }
     }
 
-    /// Bytes of the ring.
+    /// Bytes of each ring.
     #[must_use]
     pub const fn capacity(&self) -> u64 {
-        self.bytes.len() as u64
+        self.ring.capacity()
     }
 
     /// The entry `number`, which must be in `tail..head`.
@@ -192,17 +235,51 @@ impl FrameLog {
         low
     }
 
+    /// What a client of `encoding` is sent of entry `number`, which is in the log and of which
+    /// `entry` is the index.
+    #[must_use]
+    pub fn run(&self, encoding: Encoding, number: u64, entry: &Entry) -> Run {
+        let form = encoding.form();
+        let found = if encoding.reads(entry.len) { self.find(form, number) } else { None };
+        found.map_or_else(|| entry.into(), |(position, len)| Run { position, len, form })
+    }
+
+    /// The frame that entry `number`, which is in the log, has of its own in another form.
+    #[must_use]
+    pub fn frame(&self, form: Form, number: u64) -> Option<&[u8]> {
+        let (position, len) = self.find(form, number)?;
+        Some(self.bytes(Run { position, len, form }))
+    }
+
     /// The bytes of a run whose entries are all in the log.
     #[must_use]
     pub fn bytes(&self, run: Run) -> &[u8] {
-        let start = usize::try_from(run.position & (self.bytes.len() as u64 - 1))
-            .expect("below the ring's length");
-        &self.bytes[start..start + run.len as usize]
+        match self.track(run.form) {
+            None => self.ring.piece(run.position, run.len as usize),
+            Some(track) => track.bytes(run.position, run.len),
+        }
+    }
+
+    fn find(&self, form: Form, number: u64) -> Option<(u64, u32)> {
+        self.track(form)?.find(number)
+    }
+
+    fn track(&self, form: Form) -> Option<&Track> {
+        self.tracks[further(form)?].as_deref()
+    }
+
+    fn track_mut(&mut self, form: Form) -> Option<&mut Track> {
+        self.tracks[further(form)?].as_deref_mut()
     }
 
     fn place(&self, number: u64) -> usize {
         usize::try_from(number & (self.entries.len() as u64 - 1)).expect("below the ring's length")
     }
+}
+
+/// The place of a form among those beside JSON.
+const fn further(form: Form) -> Option<usize> {
+    (form as usize).checked_sub(1)
 }
 
 #[cfg(test)]
@@ -232,8 +309,10 @@ mod tests {
                 let seq = at as u64 + 1;
                 let mut left = Vec::new();
                 let tail = log.tail();
-                log.append(entry(seq, len), |number, entry, bytes| {
+                log.append(entry(seq, len), |number, log| {
                     left.push(number);
+                    let entry = log.entry(number);
+                    let bytes = log.bytes(entry.into());
                     assert_eq!(bytes, frame(entry.seq, bytes.len()), "what leaves is still whole");
                 })
                 .copy_from_slice(&frame(seq, len));
@@ -254,11 +333,49 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Frames of another form, some longer than those of JSON, some without: whatever gives
+        /// way, what the log says it holds can be read in both forms, and it begins late.
+        #[test]
+        fn every_entry_has_its_bytes_in_every_form(
+            lens in prop::collection::vec((1_usize..700, 0_usize..900), 1..300),
+            begin in 0_usize..100,
+        ) {
+            let deflate = Encoding::Deflate { window_bits: 15 };
+            let mut log = FrameLog::new(2_048);
+            for (at, &(len, other)) in lens.iter().enumerate() {
+                let seq = at as u64 + 1;
+                let mut tail = log.tail();
+                let mut is_next = |number, _: &FrameLog| {
+                    assert_eq!(number, tail, "entries leave in order");
+                    tail += 1;
+                };
+                log.append(entry(seq, len), &mut is_next).copy_from_slice(&frame(seq, len));
+                if at == begin {
+                    log.begin(Form::Deflate);
+                }
+                log.append_form(Form::Deflate, seq - 1, &frame(seq + 7, other), is_next);
+                prop_assert_eq!(log.tail(), tail);
+                for number in log.tail()..log.head() {
+                    let entry = *log.entry(number);
+                    let at = usize::try_from(number).unwrap();
+                    prop_assert_eq!(log.bytes((&entry).into()), frame(number + 1, lens[at].0));
+                    let run = log.run(deflate, number, &entry);
+                    let expected = match lens[at].1 {
+                        1.. if at >= begin => frame(number + 8, lens[at].1),
+                        _ => frame(number + 1, lens[at].0),
+                    };
+                    prop_assert_eq!(log.bytes(run), expected);
+                }
+            }
+        }
+    }
+
     #[test]
     fn runs_grow_over_neighbours_and_stop_at_the_end_of_the_ring() {
         let mut log = FrameLog::new(256);
         for seq in 1..=3_u8 {
-            log.append(entry(u64::from(seq), 100), |_, _, _| {}).fill(seq);
+            log.append(entry(u64::from(seq), 100), |_, _| {}).fill(seq);
         }
         let mut run = Run::from(log.entry(1));
         assert!(!run.extend(&Run::from(log.entry(2))), "frame 3 wrapped to the start");

@@ -8,6 +8,7 @@ pub mod channels;
 pub mod classes;
 pub mod cohorts;
 pub mod connection;
+pub mod encoders;
 pub mod gather;
 pub mod lag;
 pub mod log;
@@ -15,6 +16,7 @@ pub mod losses;
 pub mod pattern_index;
 pub mod recovery;
 pub mod retained;
+pub mod ring;
 pub mod send;
 pub mod sequencer;
 pub mod shard;
@@ -22,6 +24,7 @@ pub mod slots;
 pub mod snapshot;
 pub mod state;
 pub mod store;
+pub mod track;
 
 /// The time of one turn, read once by the shell and handed down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

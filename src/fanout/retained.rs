@@ -1,19 +1,23 @@
 //! Frames that have left the log and still count: the newest of each slot, and of a book the newest
 //! snapshot with the deltas since.
 //!
-//! They are copied here when the log lets go of them, so a feed whose keys move all the time keeps
-//! almost nothing. Bounded: past the bound, the value that leaves the log is *forgotten*, which is
-//! noted, so that whoever would have needed it is told. Not here: which entries count
-//! ([`super::slots`]). Invariant: of every slot, the entries from its `base` on are in the log, or
-//! here, or not after the number that is noted as forgotten.
+//! They are copied here when the log lets go of them, in every form in which it has them, so a feed
+//! whose keys move all the time keeps almost nothing. Bounded in bytes of JSON: past the bound, the
+//! value that leaves the log is *forgotten*, which is noted, so that whoever would have needed it
+//! is told. Not here: which entries count ([`super::slots`]). Invariant: of every slot, the entries
+//! from its `base` on are in the log, or here, or not after the number that is noted as forgotten.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use rustc_hash::FxHashMap;
+
 use crate::handoff::batch::SlotId;
 use crate::limits::RETAINED_BOOK_BYTES_MAX;
+use crate::protocol::encoding::{Encoding, Form};
 
-use super::log::{Entry, Run};
+use super::encoders::Encoders;
+use super::log::{Entry, FrameLog, Run};
 use super::slots::Slots;
 
 /// Bytes to send: a run of the log, or one kept frame.
@@ -25,18 +29,35 @@ pub enum Piece {
     Kept {
         /// The entry's number.
         number: u64,
-        /// Bytes of the frame.
+        /// Bytes of the frame, or of the end of it that is sent.
         len: u32,
+        /// Which of its frames.
+        form: Form,
     },
 }
 
 impl Piece {
     /// Its bytes.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a frame has bytes")]
-    pub const fn len(&self) -> usize {
+    #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    pub const fn len(&self) -> u32 {
         match self {
-            Self::Log(Run { len, .. }) | Self::Kept { len, .. } => *len as usize,
+            Self::Log(run) => run.len,
+            Self::Kept { len, .. } => *len,
+        }
+    }
+
+    /// The same without the first `bytes` bytes of its one frame; of one that was forgotten there
+    /// is nothing to leave out.
+    #[must_use]
+    pub const fn without_front(self, bytes: u32) -> Self {
+        match self {
+            Self::Log(Run { position, len, form }) => {
+                Self::Log(Run { position: position + bytes as u64, len: len - bytes, form })
+            }
+            Self::Kept { number, len, form } => {
+                Self::Kept { number, len: len.saturating_sub(bytes), form }
+            }
         }
     }
 
@@ -55,7 +76,7 @@ impl Piece {
 pub struct Kept {
     /// What the log's index said of it; the position means nothing any more.
     pub entry: Entry,
-    /// Its bytes; none when they were forgotten.
+    /// Its frame of JSON; none when it was forgotten.
     pub frame: Option<Box<[u8]>>,
 }
 
@@ -63,23 +84,29 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Retained {
     kept: BTreeMap<u64, Kept>,
+    /// The frames of kept entries that have one of their own in a form beside JSON.
+    further: [FxHashMap<u64, Box<[u8]>>; Form::FURTHER],
+    /// Bytes of the frames of JSON.
     bytes: usize,
     bytes_max: usize,
 }
 
 impl Retained {
-    /// Room for `bytes_max` bytes of frames.
+    /// Room for `bytes_max` bytes of frames of JSON; those of other forms do not count.
     #[must_use]
-    pub const fn new(bytes_max: usize) -> Self {
-        Self { kept: BTreeMap::new(), bytes: 0, bytes_max }
+    pub fn new(bytes_max: usize) -> Self {
+        let further = Default::default();
+        Self { kept: BTreeMap::new(), further, bytes: 0, bytes_max }
     }
 
-    /// An entry leaves the log.
-    pub fn handle_leaving(&mut self, number: u64, entry: &Entry, frame: &[u8], slots: &mut Slots) {
+    /// Entry `number` leaves the log.
+    pub fn handle_leaving(&mut self, number: u64, log: &FrameLog, slots: &mut Slots) {
+        let entry = log.entry(number);
         let slot = slots.slot_mut(entry.slot);
         if slot.supersedes(number) {
             return;
         }
+        let frame = log.bytes(entry.into());
         let fits = self.bytes + frame.len() <= self.bytes_max
             && slot.kept_bytes + frame.len() <= RETAINED_BOOK_BYTES_MAX.max(frame.len());
         // One missing delta makes the rest of a book useless.
@@ -95,6 +122,27 @@ impl Retained {
         slot.kept_bytes += frame.len();
         self.bytes += frame.len();
         self.kept.insert(number, Kept { entry: *entry, frame: Some(frame.into()) });
+        for form in log.forms() {
+            if let Some(frame) = log.frame(form, number) {
+                self.insert(form, number, frame);
+            }
+        }
+    }
+
+    /// Keeps everything in a form that has just begun, too.
+    pub fn fill(&mut self, form: Form, encoders: &mut Encoders) {
+        let Some(at) = (form as usize).checked_sub(1) else { return };
+        for (&number, kept) in &self.kept {
+            if let Some(json) = &kept.frame {
+                let frame = encoders.encode(form, kept.entry.channel, json);
+                self.further[at].insert(number, frame.into());
+            }
+        }
+    }
+
+    /// Keeps the frame of a kept entry in a form beside JSON.
+    pub fn insert(&mut self, form: Form, number: u64, frame: &[u8]) {
+        self.further[form as usize - 1].insert(number, frame.into());
     }
 
     /// Lets go of everything of a slot: a newer entry replaces it.
@@ -102,6 +150,9 @@ impl Retained {
         let slot = slots.slot_mut(id);
         for number in std::mem::take(&mut slot.kept) {
             self.kept.remove(&number);
+            for frames in &mut self.further {
+                frames.remove(&number);
+            }
         }
         if let Some(number) = slot.forgotten.take() {
             self.kept.remove(&number);
@@ -116,10 +167,34 @@ impl Retained {
         self.kept.range(range).map(|(&number, kept)| (number, kept))
     }
 
-    /// The frame of entry `number`, which is kept.
+    /// What a client of `encoding` is sent of entry `number`, which is kept and of which `entry` is
+    /// the index.
     #[must_use]
-    pub fn frame(&self, number: u64) -> &[u8] {
-        self.kept.get(&number).and_then(|kept| kept.frame.as_deref()).unwrap_or_default()
+    pub fn piece(&self, encoding: Encoding, number: u64, entry: &Entry) -> Piece {
+        let form = encoding.form();
+        let further = if encoding.reads(entry.len) { self.find(form, number) } else { None };
+        match further {
+            None => Piece::Kept { number, len: entry.len, form: Form::Json },
+            Some(frame) => {
+                let len = u32::try_from(frame.len()).expect("limits keep frames below 4 GiB");
+                Piece::Kept { number, len, form }
+            }
+        }
+    }
+
+    /// The frame of entry `number`, which is kept and has one in this form.
+    #[must_use]
+    pub fn frame(&self, form: Form, number: u64) -> &[u8] {
+        match form {
+            Form::Json => self.kept.get(&number).and_then(|kept| kept.frame.as_deref()),
+            _ => self.find(form, number),
+        }
+        .unwrap_or_default()
+    }
+
+    fn find(&self, form: Form, number: u64) -> Option<&[u8]> {
+        let place = (form as usize).checked_sub(1)?;
+        self.further[place].get(&number).map(|frame| &**frame)
     }
 
     /// What the log's index said of entry `number`, which is kept.
@@ -137,7 +212,7 @@ impl Retained {
         self.kept.get(&number).is_some_and(|kept| kept.frame.is_none())
     }
 
-    /// Bytes of frames that are kept.
+    /// Bytes of frames of JSON that are kept.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes

@@ -41,7 +41,7 @@ impl<F: FnMut(Piece)> Collector<F> {
 
     /// Adds an item, whose frame is `piece`; breaks when it has no place in this send.
     pub(super) fn add(&mut self, item: &Item, piece: Piece) -> ControlFlow<()> {
-        let len = item.entry.len as usize;
+        let len = piece.len() as usize;
         let is_full = self.walked.events > 0 && self.walked.bytes + len > GATHER_BYTES_MAX;
         if item.is_forgotten || is_full {
             return ControlFlow::Break(());

@@ -1,8 +1,9 @@
 //! Gives every event its place in one total order and collects events into batches.
 //!
 //! One per server, on the ingest thread. Channels and keys get dense numbers here, so that they are
-//! the same on every core. Not here: frames, and who wants what. Invariant: `seq` rises by one with
-//! each accepted event, from 1, and a refused event changes nothing.
+//! the same on every core. Not here: frames, and who wants what. Invariant: `seq` rises with each
+//! accepted event, by one from 1 unless the events bring their own, and a refused event changes
+//! nothing.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::journal::Tables;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::protocol::event::Event;
 
-/// Why an event was not accepted; the producer can cure neither, the operator can.
+/// Why an event was not accepted; the operator can cure it, the producer at most by sending less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The event names a new channel and there is no room for one.
@@ -22,6 +23,11 @@ pub enum Refused {
     /// The event names a new key and there is no room for one.
     #[error("key is new and {0} keys exist already (raise keys_max)")]
     TooManyKeys(usize),
+    /// The event is larger than a message of the stream may be.
+    #[error(
+        "data has more than {0} bytes, which the stream's servers allow (raise max_payload there)"
+    )]
+    TooLarge(usize),
 }
 
 impl Refused {
@@ -31,8 +37,20 @@ impl Refused {
         match self {
             Self::TooManyChannels(_) => "too_many_channels",
             Self::TooManyKeys(_) => "too_many_keys",
+            Self::TooLarge(_) => "too_large",
         }
     }
+}
+
+/// The place of an event that brings its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its `seq`, above all before.
+    pub seq: u64,
+    /// The `seq` before it on its channel, where that is known better than from what came before.
+    pub prev: Option<u64>,
+    /// When it came into the total order, nanoseconds since the Unix epoch.
+    pub ts_in: u64,
 }
 
 #[derive(Debug, Default)]
@@ -93,41 +111,62 @@ impl Sequencer {
     /// # Errors
     /// When the event needs a new channel or key and there is no room.
     pub fn handle_event(&mut self, event: &Event<'_>, ts_in: u64) -> Result<u64, Refused> {
-        let known = self.ids.get(event.channel).copied();
-        if known.is_none() && self.channels.len() >= self.channels_max {
-            return Err(Refused::TooManyChannels(self.channels_max));
-        }
-        let slot_known = known.and_then(|channel| {
-            let channel = &self.channels[channel as usize];
-            event.key.map_or(channel.slot_keyless, |key| channel.slots.get(key).copied())
-        });
-        if event.key.is_some() && slot_known.is_none() && self.key_count >= self.keys_max {
-            return Err(Refused::TooManyKeys(self.keys_max));
-        }
-        let channel = known.unwrap_or_else(|| self.add_channel(event.channel));
-        let slot = slot_known.unwrap_or_else(|| self.add_slot(channel, event.key));
+        let place = Place { seq: self.seq_last + 1, prev: None, ts_in };
+        self.handle_placed(event, place).map(|()| place.seq)
+    }
 
-        self.seq_last += 1;
-        let prev = std::mem::replace(&mut self.channels[channel as usize].seq_last, self.seq_last);
+    /// Appends an event that has its place already.
+    ///
+    /// # Errors
+    /// As for [`Self::handle_event`].
+    pub fn handle_placed(&mut self, event: &Event<'_>, place: Place) -> Result<(), Refused> {
+        debug_assert!(place.seq > self.seq_last, "{} after {}", place.seq, self.seq_last);
+        let (channel, slot) = self.slot(event.channel, event.key)?;
+        self.seq_last = place.seq;
+        let last = std::mem::replace(&mut self.channels[channel as usize].seq_last, place.seq);
         let start = offset(self.batch.bytes.len());
         self.batch.bytes.extend_from_slice(event.data);
         let data = start..offset(self.batch.bytes.len());
         self.batch.events.push(Sequenced {
-            seq: self.seq_last,
-            prev,
+            seq: place.seq,
+            prev: place.prev.unwrap_or(last),
             ts: event.ts,
-            ts_in,
+            ts_in: place.ts_in,
             channel,
             slot,
             kind: event.kind,
             data,
         });
-        Ok(self.seq_last)
+        Ok(())
+    }
+
+    /// Notes that events will never come, before the batch under construction, which has none yet.
+    pub fn handle_loss(&mut self, (from, to): (u64, u64)) {
+        debug_assert!(self.batch.events.is_empty(), "what is lost comes before a batch");
+        debug_assert!(from > self.seq_last, "{from} after {}", self.seq_last);
+        self.seq_last = self.seq_last.max(to);
+        self.batch.lost = Some((from, to));
+    }
+
+    /// Notes a book of which something is missing, before the batch under construction.
+    ///
+    /// # Errors
+    /// As for [`Self::handle_event`].
+    pub fn handle_broken_book(&mut self, channel: &str, key: Option<&str>) -> Result<(), Refused> {
+        let slot = self.slot(channel, key)?.1;
+        self.batch.books_broken.push(slot);
+        Ok(())
+    }
+
+    /// Marks the batch under construction: events are missing between its own.
+    pub const fn mark_sparse(&mut self) {
+        self.batch.is_sparse = true;
     }
 
     /// Takes what was collected, if anything was.
     pub fn next_batch(&mut self) -> Option<Arc<Batch>> {
-        if self.batch.events.is_empty() {
+        let Batch { events, books_broken, lost, .. } = &self.batch;
+        if events.is_empty() && books_broken.is_empty() && lost.is_none() {
             return None;
         }
         Some(Arc::new(std::mem::take(&mut self.batch)))
@@ -149,6 +188,24 @@ impl Sequencer {
     #[must_use]
     pub const fn seq_last(&self) -> u64 {
         self.seq_last
+    }
+
+    /// The channel and the slot of an event, new ones if need be.
+    fn slot(&mut self, channel: &str, key: Option<&str>) -> Result<(ChannelId, SlotId), Refused> {
+        let known = self.ids.get(channel).copied();
+        if known.is_none() && self.channels.len() >= self.channels_max {
+            return Err(Refused::TooManyChannels(self.channels_max));
+        }
+        let slot_known = known.and_then(|channel| {
+            let channel = &self.channels[channel as usize];
+            key.map_or(channel.slot_keyless, |key| channel.slots.get(key).copied())
+        });
+        if key.is_some() && slot_known.is_none() && self.key_count >= self.keys_max {
+            return Err(Refused::TooManyKeys(self.keys_max));
+        }
+        let channel = known.unwrap_or_else(|| self.add_channel(channel));
+        let slot = slot_known.unwrap_or_else(|| self.add_slot(channel, key));
+        Ok((channel, slot))
     }
 
     fn add_channel(&mut self, name: &str) -> ChannelId {
@@ -210,6 +267,23 @@ mod tests {
         assert_eq!(batch.data(&batch.events[3]), b"4");
         assert_eq!(batch.channels, [Arc::from("a"), Arc::from("b")]);
         assert_eq!(sequencer.next_batch(), None);
+    }
+
+    #[test]
+    fn events_that_bring_their_own_place_keep_it() {
+        let mut sequencer = Sequencer::new(8, 8);
+        let place = |seq, prev| Place { seq, prev, ts_in: 7 };
+        sequencer.handle_placed(&event("a", None, "1"), place(10, Some(4))).unwrap();
+        sequencer.handle_placed(&event("a", None, "2"), place(15, None)).unwrap();
+        let batch = sequencer.next_batch().unwrap();
+        let links: Vec<_> = batch.events.iter().map(|e| (e.seq, e.prev)).collect();
+        assert_eq!((links, batch.lost), (vec![(10, 4), (15, 10)], None));
+        sequencer.handle_loss((16, 19));
+        sequencer.handle_broken_book("a", Some("k")).unwrap();
+        sequencer.handle_placed(&event("a", None, "3"), place(20, None)).unwrap();
+        let batch = sequencer.next_batch().unwrap();
+        assert_eq!((batch.lost, &batch.books_broken[..]), (Some((16, 19)), &[1][..]));
+        assert_eq!((batch.events[0].seq, batch.events[0].prev), (20, 15));
     }
 
     #[test]

@@ -130,6 +130,14 @@ impl Slots {
         (slot.book_since, slot.base, slot.is_broken) = (0, 0, true);
     }
 
+    /// Something of every book may be lost.
+    pub(super) fn break_books(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.book_since != u64::MAX) {
+            slot.is_broken = true;
+            slot.deltas = Vec::new();
+        }
+    }
+
     /// Whether any slot is a book.
     #[must_use]
     pub const fn has_books(&self) -> bool {

@@ -138,9 +138,7 @@ impl View<'_> {
         each: impl FnMut(Piece),
     ) -> Walked {
         let mut collector = Collector::new(pieces_max, each);
-        self.each_counting(lag, &mut walk, |item| {
-            collector.add(item, self.store.piece(item.number, &item.entry))
-        });
+        self.each_counting(lag, &mut walk, |item| collector.add(item, self.piece(lag, item)));
         collector.finish(0)
     }
 
@@ -151,7 +149,8 @@ impl View<'_> {
             if left == 0 || item.is_forgotten {
                 return ControlFlow::Break(());
             }
-            left = taken.add(left, item.entry.len, || self.frame(item));
+            let piece = self.piece(lag, item);
+            left = taken.add(left, piece.len(), || self.store.bytes(piece));
             ControlFlow::Continue(())
         });
         taken

@@ -6,6 +6,7 @@
 //! ask. Invariant: the same frames give the same hash, on every core and every client.
 
 use crate::handoff::batch::ChannelId;
+use crate::protocol::encoding::Encoding;
 use crate::protocol::state_hash::{self, KEYLESS};
 use crate::protocol::ws::frame;
 
@@ -37,7 +38,7 @@ pub fn state(channel: ChannelId, channels: &Channels, store: &Store) -> Option<S
         }
         let mut crc = crc32fast::Hasher::new();
         for number in std::iter::once(slot.base).chain(slot.deltas.iter().copied()) {
-            let piece = store.piece(number, store.entry(number));
+            let piece = store.piece(Encoding::Json, number, store.entry(number));
             crc.update(frame::payload(store.bytes(piece)));
         }
         lines.push((channels.key_json(id).unwrap_or(KEYLESS.as_bytes()), crc.finalize()));

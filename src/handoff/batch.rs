@@ -64,6 +64,8 @@ pub struct Batch {
     /// Slots that are books of which the beginning is lost: their updates mean nothing before their
     /// next snapshot.
     pub books_broken: Vec<SlotId>,
+    /// First and last `seq` of what will never come and nobody knows, before these.
+    pub lost: Option<(u64, u64)>,
 }
 
 impl Batch {

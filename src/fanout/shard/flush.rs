@@ -232,8 +232,16 @@ impl Shard {
             Phase::Closing { reason, peer_closed: true, .. } => self.finish(id, reason),
             Phase::Closing { .. } => connection.lane = Lane::Silent,
             Phase::Open => {
+                if self.lagging(id).is_some_and(|(view, lag)| view.is_awaited(lag)) {
+                    self.waiting.insert(id);
+                    return;
+                }
                 let is_behind = self.lagging(id).is_some_and(|(view, lag)| view.is_behind(lag));
-                if is_behind || self.begin_next(id) || self.tell_whole(id, false) {
+                if is_behind
+                    || self.begin_next(id)
+                    || self.tell_whole(id, false)
+                    || self.tell_channels(id)
+                {
                     self.ready.push_back(id);
                 } else {
                     self.join_members(id);

@@ -79,6 +79,8 @@ pub struct ConnectionReport {
     pub id: ConnectionId,
     /// What credential it has, without the secret.
     pub identity: Identity,
+    /// What it reads: `json`, `deflate`, `binary` or `sse`.
+    pub encoding: &'static str,
     /// How it gets its next bytes: `in_sync`, `ready`, `blocked` or `silent`.
     pub state: &'static str,
     /// Patterns of its set.
@@ -171,6 +173,7 @@ impl Shard {
         Some(ConnectionReport {
             id,
             identity: connection.member.grant().identity.clone(),
+            encoding: cohort.key.encoding.name(),
             state: STATES[state(connection)],
             patterns: cohort.key.set.len(),
             channels: cohort.channel_count(),

@@ -4,15 +4,20 @@
 //! clients say (`session`), and bytes on their way (`flush`). Invariant: a member list holds
 //! exactly the connections whose lane says so.
 
+use std::sync::Arc;
+
 use crate::access::Member;
 use crate::limits::{CLOSE_MS, OWED_BYTES_MAX};
+use crate::protocol::encoding::Encoding;
 use crate::protocol::reply::{self, Welcome};
+use crate::protocol::sse;
 use crate::protocol::ws::close::{self, CloseReason};
+use crate::protocol::ws::deflate::Agreed;
 use crate::protocol::ws::frame::{self, Opcode};
 use crate::telemetry::tally::CLOSES;
 
 use super::super::Now;
-use super::super::cohorts::COHORT_EMPTY;
+use super::super::cohorts::CohortKey;
 use super::super::connection::{
     Connection, ConnectionId, Ended, Lane, Life, Owed, Phase, Sent, find_mut,
 };
@@ -20,18 +25,30 @@ use super::super::lag::{Lag, View};
 use super::Shard;
 
 impl Shard {
-    /// A connection has been upgraded: it is welcomed, and commands are taken from now on.
-    pub fn handle_open(&mut self, member: Member, now: Now) -> ConnectionId {
+    /// A connection has been upgraded: it is welcomed, and commands are taken from now on. Events
+    /// are sent to it as `encoding`.
+    pub fn handle_open(&mut self, member: Member, encoding: Encoding, now: Now) -> ConnectionId {
+        let id = self.insert(member, encoding, now);
+        if !self.is_echo() {
+            self.welcome(id);
+        }
+        id
+    }
+
+    /// Adds a connection, which is owed nothing yet.
+    pub(super) fn insert(&mut self, member: Member, encoding: Encoding, now: Now) -> ConnectionId {
         let generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
-        self.cohorts.cohort_mut(COHORT_EMPTY).add_holder();
+        self.store.begin(encoding);
+        let head = (&self.store.log).into();
+        let cohort = self.cohorts.hold(CohortKey::empty(encoding), &mut self.channels, head);
         let index = self.connections.insert(Connection {
             cursor: self.store.log.head(),
             sampled: (0, 0),
             joined_at: 0,
             lag: Some(Box::default()),
             sent_ns: now.monotonic_ns,
-            cohort: COHORT_EMPTY,
+            cohort,
             lane: Lane::Ready,
             tier: None,
             looks: 0,
@@ -39,10 +56,12 @@ impl Shard {
             generation,
             phase: Phase::Open,
             owed: Owed::default(),
+            inflates: false,
             reader: None,
             member,
             life: Life { heard_ns: now.monotonic_ns, ..Life::default() },
             sent: Sent::default(),
+            told: self.told_at_first(encoding),
         });
         let id = ConnectionId::new(index, generation);
         self.places = self.places.max(index + 1);
@@ -50,12 +69,27 @@ impl Shard {
         let counters = self.counters();
         counters.opened.add(1);
         counters.connections.set(self.connections.len() as u64);
-
-        self.welcome(id);
+        counters.encodings.at(encoding.form() as usize).add(1);
         id
     }
 
-    fn welcome(&mut self, id: ConnectionId) {
+    /// What was agreed on with a connection that has just been upgraded.
+    pub fn handle_agreed(&mut self, id: ConnectionId, agreed: Agreed) {
+        let is_echo = self.is_echo();
+        let Some(connection) = self.connection_mut(id) else { return };
+        connection.inflates = true;
+        debug_assert!(is_echo || !agreed.client_context, "one inflater serves all clients");
+        #[cfg(feature = "echo")]
+        self.keep_codec(id, agreed);
+    }
+
+    /// Whether clients get back what they say, instead of the feed.
+    #[cfg(not(feature = "echo"))]
+    pub(super) const fn is_echo(&self) -> bool {
+        false
+    }
+
+    pub(super) fn welcome(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
         let settings = self.settings.clone();
         let is_stranger = settings.gate.is_stranger(&connection.member);
@@ -117,14 +151,26 @@ impl Shard {
 
     /// Queues a close frame; no data follows it.
     pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason, now: Now) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection(id) else { return };
         if connection.phase != Phase::Open {
             return;
         }
         let Some(code) = reason.close_code() else { return self.finish(id, reason) };
         let deadline_ns = now.monotonic_ns + CLOSE_MS * 1_000_000;
-        connection.phase = Phase::Closing { reason, peer_closed: false, deadline_ns };
-        self.owe(id, |out| close::write_close(out, code, &reason.text()));
+        if self.is_stream(id) {
+            // Nobody answers, so this is the last word.
+            self.say(id, |out| reply::closed(out, code, &reason.text()));
+            self.set_phase(id, Phase::Closing { reason, peer_closed: true, deadline_ns });
+        } else {
+            self.set_phase(id, Phase::Closing { reason, peer_closed: false, deadline_ns });
+            self.owe(id, |out| close::write_close(out, code, &reason.text()));
+        }
+    }
+
+    fn set_phase(&mut self, id: ConnectionId, phase: Phase) {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.phase = phase;
+        }
     }
 
     /// The peer's close frame: answered with its own code unless it answers ours.
@@ -155,11 +201,26 @@ impl Shard {
     /// Owes a connection one text message, whose payload `write` appends. Nothing follows a close
     /// frame.
     pub(super) fn say(&mut self, id: ConnectionId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.say_whole(id, None, write);
+    }
+
+    /// The same of a message that says that the client has everything up to `seq`.
+    pub(super) fn say_whole(
+        &mut self,
+        id: ConnectionId,
+        seq: Option<u64>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         write(&mut text);
         if self.connection(id).is_some_and(|connection| !connection.is_closing()) {
-            self.owe(id, |out| frame::write_frame(out, Opcode::Text, &text));
+            if self.is_stream(id) {
+                let epoch = Arc::clone(&self.settings.epoch);
+                self.owe(id, |out| sse::control(out, &text, seq.map(|seq| (&*epoch, seq))));
+            } else {
+                self.owe(id, |out| frame::write_frame(out, Opcode::Text, &text));
+            }
         }
         self.text = text;
     }
@@ -178,14 +239,16 @@ impl Shard {
 
     /// Closes a connection that asks on without reading the answers.
     pub(super) fn check_owed(&mut self, id: ConnectionId, now: Now) {
-        if self.connection(id).is_some_and(|c| c.owed.control_bytes() > OWED_BYTES_MAX) {
+        let is_beyond = |c: &Connection| c.owed.control_bytes() > OWED_BYTES_MAX;
+        if !self.is_echo() && self.connection(id).is_some_and(is_beyond) {
             self.close(id, CloseReason::OwedTooMuch, now);
         }
     }
 
-    /// Takes an in-sync connection out of its cohort's member list, to be visited by itself.
+    /// Takes an in-sync connection out of its cohort's member list, or one that waits for a batch
+    /// out of those, to be visited by itself.
     pub(super) fn make_ready(&mut self, id: ConnectionId) {
-        if self.leave_members(id) {
+        if self.waiting.remove(&id) || self.leave_members(id) {
             self.ready.push_back(id);
         }
     }
@@ -232,7 +295,10 @@ impl Shard {
             return;
         }
         let connection = self.connections.remove(id.index as usize);
+        #[cfg(feature = "echo")]
+        self.codecs.remove(&id);
         let missed = self.losses.remove(&id).map_or(0, |losses| losses.missed);
+        let encoding = self.cohorts.cohort(connection.cohort).key.encoding;
         self.cohorts.release(connection.cohort);
         for stage in connection.lag.into_iter().flat_map(|lag| lag.stages) {
             self.cohorts.release(stage.cohort);
@@ -245,6 +311,7 @@ impl Shard {
         }
         counters.closed.add(1);
         counters.closes.of(&CLOSES, reason.name()).add(1);
+        counters.encodings.at(encoding.form() as usize).sub(1);
         counters.connections.set(self.connections.len() as u64);
     }
 

@@ -13,8 +13,7 @@ use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{self, Opcode};
 
 use super::super::Now;
-use super::super::cohorts::COHORT_EMPTY;
-use super::super::connection::ConnectionId;
+use super::super::connection::{ConnectionId, find_mut};
 use super::{Shard, spread};
 
 impl Shard {
@@ -23,6 +22,9 @@ impl Shard {
     pub(super) fn check_life(&mut self, id: ConnectionId, now: Now) {
         if self.is_idle_for_too_long(id, now) {
             return self.close(id, CloseReason::Idle, now);
+        }
+        if self.is_stream(id) {
+            return; // It cannot answer; its socket's own timeout finds out.
         }
         let (ping_ns, pong_ns) = (self.settings.ping_ns, self.settings.pong_ns);
         let Some(connection) = self.connection_mut(id) else { return };
@@ -59,9 +61,9 @@ impl Shard {
 
     fn is_idle_for_too_long(&mut self, id: ConnectionId, now: Now) -> bool {
         let idle_ns = self.settings.idle_ns;
-        let Some(connection) = self.connection_mut(id) else { return false };
+        let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let is_pending = connection.lag.as_ref().is_some_and(|lag| !lag.stages.is_empty());
-        let is_idle = connection.cohort == COHORT_EMPTY && !is_pending;
+        let is_idle = self.cohorts.cohort(connection.cohort).key.set.is_empty() && !is_pending;
         let life = &mut connection.life;
         life.idle_since_ns =
             life.idle_since_ns.or_else(|| NonZeroU64::new(now.monotonic_ns)).filter(|_| is_idle);

@@ -28,7 +28,11 @@
 //! be sent to it, or was sent, or was superseded on terms that conflate, or is covered by a loss
 //! receipt.
 
+mod channel_ids;
 mod drain;
+#[cfg(feature = "echo")]
+mod echo;
+mod expired;
 mod flush;
 pub mod inspect;
 mod lifecycle;
@@ -39,6 +43,7 @@ mod plan;
 mod recovery;
 mod session;
 mod slow;
+pub mod stream;
 mod subscriptions;
 mod sweep;
 #[cfg(test)]
@@ -50,20 +55,23 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use slab::Slab;
 
 use crate::access::Gate;
 use crate::handoff::batch::{Batch, Sequenced};
 use crate::limits;
 use crate::protocol::data;
+use crate::protocol::encoding::Form;
 use crate::protocol::terms::{Interval, Rules};
+use crate::protocol::ws::deflate::{Inflater, Terms};
 use crate::telemetry::{ShardCounters, Telemetry};
 
 use super::Now;
 use super::channels::Channels;
 use super::cohorts::Cohorts;
 use super::connection::{Connection, ConnectionId, Ended, find, find_mut};
+use super::encoders::{Compression, Encoders};
 use super::lag::View;
 use super::log::Entry;
 use super::losses::Losses;
@@ -82,6 +90,8 @@ pub struct ShardSettings {
     pub node: Arc<str>,
     /// Names this server's total order; a `seq` means nothing without it.
     pub epoch: Arc<str>,
+    /// Other servers have the same total order, so a client may be ahead of this one.
+    pub is_shared: bool,
     /// Bytes of the frame log.
     pub log_bytes: usize,
     /// Open connections at most.
@@ -112,6 +122,13 @@ pub struct ShardSettings {
     pub pong_ns: u64,
     /// Time that a client may be without a subscription, nanoseconds; 0: for ever.
     pub idle_ns: u64,
+    /// How messages are compressed for the clients that want that.
+    pub compression: Compression,
+    /// On which terms messages may be compressed; none: they may not.
+    pub deflate: Option<Terms>,
+    /// Clients get back what they say, instead of the feed.
+    #[cfg(feature = "echo")]
+    pub echo: bool,
     /// Sends of one plan, at most; not more than the shell takes at once.
     pub plan_sends_max: usize,
     /// Bytes of the log from the oldest frame on that somebody in sync was not sent, above which
@@ -125,6 +142,7 @@ impl Default for ShardSettings {
         Self {
             node: "".into(),
             epoch: "".into(),
+            is_shared: false,
             log_bytes: limits::LOG_BYTES,
             connections_max: limits::CONNECTIONS_MAX,
             subscriptions_max: limits::SUBSCRIPTIONS_MAX,
@@ -140,6 +158,10 @@ impl Default for ShardSettings {
             ping_ns: limits::PING_MS * 1_000_000,
             pong_ns: limits::PONG_MS * 1_000_000,
             idle_ns: limits::IDLE_MS * 1_000_000,
+            compression: Compression::default(),
+            deflate: None,
+            #[cfg(feature = "echo")]
+            echo: false,
             plan_sends_max: limits::FLUSH_SENDS_MAX,
             unsent_bytes_max: limits::TURN_BYTES_MAX,
         }
@@ -162,6 +184,9 @@ pub struct Shard {
     generation: u32,
     /// Connections in [`super::connection::Lane::Ready`], and ids that no longer are.
     ready: VecDeque<ConnectionId>,
+    /// Those that wait for this shard to come to where the client is; the next batch makes them
+    /// ready, or what they are owed.
+    waiting: FxHashSet<ConnectionId>,
     /// Snapshots of connections in sync that are whole once the next tick was sent.
     ticking: FxHashMap<ConnectionId, Vec<Pending>>,
     closed: VecDeque<Ended>,
@@ -184,6 +209,11 @@ pub struct Shard {
     text: Vec<u8>,
     /// Scratch copy of the command being parsed.
     scratch: Vec<u8>,
+    /// Inflates the messages of all clients that compress them, once there are any.
+    inflater: Option<Box<Inflater>>,
+    /// What each client of an echo has agreed on.
+    #[cfg(feature = "echo")]
+    codecs: FxHashMap<ConnectionId, echo::Codec>,
     telemetry: Arc<Telemetry>,
     number: usize,
 }
@@ -193,7 +223,11 @@ impl Shard {
     #[must_use]
     pub fn new(settings: ShardSettings, telemetry: Arc<Telemetry>, number: usize) -> Self {
         Self {
-            store: Store::new(settings.log_bytes, settings.retained_bytes),
+            store: Store::new(
+                settings.log_bytes,
+                settings.retained_bytes,
+                Encoders::new(Arc::clone(&settings.epoch), settings.compression),
+            ),
             whole_from: 0,
             channels: Channels::default(),
             cohorts: Cohorts::new(Arc::clone(&settings.rules)),
@@ -203,6 +237,7 @@ impl Shard {
             settings,
             generation: 0,
             ready: VecDeque::new(),
+            waiting: FxHashSet::default(),
             ticking: FxHashMap::default(),
             closed: VecDeque::new(),
             losses: FxHashMap::default(),
@@ -215,24 +250,32 @@ impl Shard {
             drain: None,
             text: Vec::new(),
             scratch: Vec::new(),
+            inflater: None,
+            #[cfg(feature = "echo")]
+            codecs: FxHashMap::default(),
             telemetry,
             number,
         }
     }
 
-    /// Encodes each event of a batch once, appends it to the log, and notes it in the gather list
-    /// of every cohort that wants it. Only while [`Self::may_append`]. Returns the bytes that the
-    /// log grew by.
+    /// Encodes each event of a batch once in each form in use, appends it to the log, and notes it
+    /// in the gather list of every cohort that wants it. Only while [`Self::may_append`]. Returns
+    /// the bytes that the log grew by, in the form that grew most.
     pub fn handle_batch(&mut self, batch: &Batch, now: Now) -> usize {
         self.prepare_append();
+        self.ready.extend(self.waiting.drain());
         self.now_ns = now.monotonic_ns;
         for name in &batch.channels {
             let id = self.channels.add_channel(Arc::clone(name));
             self.cohorts.handle_channel(id, &mut self.channels, (&self.store.log).into());
+            self.expect_channel(id);
         }
         for slot in &batch.slots {
             self.store.slots.add(slot.channel, slot.key.is_some());
             self.channels.add_key(slot.key.as_deref());
+        }
+        if let Some(range) = batch.lost {
+            self.handle_loss(range);
         }
         batch.books_broken.iter().for_each(|&slot| self.store.slots.break_book(slot));
         let appended = batch.events.iter().map(|event| self.append(batch, event)).sum();
@@ -243,10 +286,13 @@ impl Shard {
         counters.events.add(batch.events.len() as u64);
         counters.head_seq.set(self.store.log.seq_last());
         counters.retained_bytes.set(self.store.retained.bytes() as u64);
+        if self.store.log.has_forms() {
+            self.count_compressed();
+        }
         appended
     }
 
-    /// Encodes and appends one event; returns the bytes of its frame.
+    /// Encodes and appends one event; returns the bytes of its longest frame.
     fn append(&mut self, batch: &Batch, event: &Sequenced) -> usize {
         let is_keyed = self.store.slots.slot(event.slot).is_keyed;
         let time_ms = milliseconds(self.now_ns);
@@ -264,7 +310,7 @@ impl Shard {
             event.ts_in,
             batch.data(event),
         );
-        let len = frame.len();
+        let mut len = frame.len();
         let entry = Entry {
             seq: event.seq,
             position: 0,
@@ -275,15 +321,22 @@ impl Shard {
         };
         let number = self.store.log.head();
         frame.write(self.store.append(entry, event.kind));
+        if self.store.log.has_forms() {
+            let compressed = self.cohorts.is_read_as(Form::Deflate, entry.len, &channel.interests);
+            len = len.max(self.store.encode_newest(compressed));
+        }
         let entry = *self.store.log.entry(number);
-        self.cohorts.handle_entry(
-            number,
-            &entry,
-            event.ts_in,
-            &channel.interests,
-            &self.store.slots,
-        );
+        self.cohorts.handle_entry(number, &entry, event.ts_in, &channel.interests, &self.store);
         len
+    }
+
+    fn count_compressed(&mut self) {
+        let compressed = self.store.take_compressed();
+        let counters = self.counters();
+        counters.compressed.add(compressed.messages);
+        counters.uncompressed.add(compressed.raw);
+        counters.compression_bytes_in.add(compressed.bytes_before);
+        counters.compression_bytes_out.add(compressed.bytes_after);
     }
 
     /// Connections that are open or closing.

@@ -239,8 +239,9 @@ impl Shard {
                 pass.cohorts.push(id);
                 continue;
             }
-            if let Some(position) = self.cohorts.cohort(id).gather.position() {
-                pass.left_from = pass.left_from.min(position);
+            // What is not sampled is in the log; whatever its form, JSON is the measure.
+            if let Some(first) = self.cohorts.cohort(id).gather.first() {
+                pass.left_from = pass.left_from.min(self.store.log.entry(first).position);
             }
             self.cohorts.put_back(id);
         }

@@ -74,7 +74,8 @@ impl Shard {
                 Wanted { recovery: recovery(None, None), from: Some((at, seq)), ahead: since }
             }
             Some((since, Err(cause))) => {
-                let since = if cause == Cause::TooOld { since } else { 0 };
+                let is_past = matches!(cause, Cause::TooOld | Cause::Expired);
+                let since = if is_past { since } else { 0 };
                 let walk = start.snapshot.then(|| Walk::new(since));
                 let from = (!start.snapshot).then_some((at, seq));
                 Wanted { recovery: recovery(walk, Some((since, cause))), from, ahead: 0 }
@@ -90,12 +91,15 @@ impl Shard {
         }
         if resume.seq > seq {
             // Cores take in the same batch one after the other.
-            let is_given = resume.seq <= self.telemetry.ingest.head_seq.value();
+            // The same total order comes to other servers, perhaps a moment earlier.
+            let is_given =
+                self.settings.is_shared || resume.seq <= self.telemetry.ingest.head_seq.value();
             return if is_given { Ok(Origin::Ahead) } else { Err(Cause::Ahead) };
         }
         let oldest = self.store.log.tail().max(self.whole_from).min(at);
         if resume.seq < self.store.log.seq_before(oldest) {
-            return Err(Cause::TooOld);
+            let is_gone = resume.seq + 1 < self.telemetry.stream.first_seq.value();
+            return Err(if is_gone { Cause::Expired } else { Cause::TooOld });
         }
         Ok(Origin::Entry(self.store.log.first_after(resume.seq, oldest..at)))
     }
@@ -187,7 +191,9 @@ impl Shard {
             }
             return;
         }
-        self.say(id, |out| reply::recovery_end(out, kind, &asked, end.seq));
+        self.say_whole(id, Some(end.seq), |out| {
+            reply::recovery_end(out, kind, &asked, end.seq);
+        });
     }
 
     /// Says of snapshots that they are whole, once what has replaced parts of them is sent and does
@@ -203,9 +209,12 @@ impl Shard {
             all || start.is_none_or(|start| start >= pending.at) && !waits
         };
         let told: Vec<_> = lag.pending.extract_if(.., is_sent).collect();
+        // Live events behind it have said a later place.
+        let has_places = view.cohort.has_places();
         for Pending { seq, asked, .. } in &told {
             let kind = reply::Recovery::Snapshot;
-            self.say(id, |out| reply::recovery_end(out, kind, asked, *seq));
+            let place = (!has_places).then_some(*seq);
+            self.say_whole(id, place, |out| reply::recovery_end(out, kind, asked, *seq));
         }
         !told.is_empty()
     }

@@ -10,6 +10,7 @@ use crate::protocol::refusal::Refusal;
 use crate::protocol::reply;
 use crate::protocol::whoami::Socket;
 use crate::protocol::ws::close::CloseReason;
+use crate::protocol::ws::deflate::Inflater;
 use crate::protocol::ws::frame::{self, Opcode};
 use crate::protocol::ws::reader::{Message, Reader, Role};
 
@@ -46,15 +47,20 @@ impl Shard {
             return; // RFC 6455, section 5.5.1: nothing follows a close frame.
         }
         self.hear(id, now);
+        if self.is_stream(id) {
+            return; // There is nothing that it could ask.
+        }
         let bytes_max = self.settings.message_bytes_max;
         let Some(connection) = self.connection_mut(id) else { return };
         // The reader is taken out, because a message borrows it while the shard changes.
         let kept = connection.reader.take();
         let mut reader = kept.map_or_else(|| Reader::new(Role::Server, bytes_max), |kept| *kept);
+        let mut inflater = self.take_inflater(id);
         let mut at = 0;
         let violation = loop {
             let mut used = 0;
-            match reader.next_message(&mut bytes[at..], &mut used) {
+            let rest = &mut bytes[at..];
+            match reader.next_message_of(rest, &mut used, inflater.as_deref_mut()) {
                 Ok(Some(message)) => {
                     // Before each, because one read can hold thousands of requests; not after, or
                     // one long answer would close a connection that reads.
@@ -66,6 +72,7 @@ impl Shard {
             }
             at += used;
         };
+        self.keep_inflater(id, inflater);
         match violation {
             // The stream has no meaning from here on, so a close frame of the peer's would not be
             // seen: ours is the last word, and the reader is not used again.
@@ -78,6 +85,40 @@ impl Shard {
                 connection.reader = (!reader.is_between_messages()).then(|| Box::new(reader));
             }
         }
+    }
+
+    /// What inflates the messages of a client that may compress them: one for all of them, because
+    /// they keep no context.
+    fn take_inflater(&mut self, id: ConnectionId) -> Option<Box<Inflater>> {
+        if !self.connection(id)?.inflates {
+            return None;
+        }
+        #[cfg(feature = "echo")]
+        if let Some(codec) = self.codecs.get_mut(&id) {
+            return codec.inflater.take();
+        }
+        Some(self.inflater.take().unwrap_or_else(|| Box::new(Inflater::new(false))))
+    }
+
+    fn keep_inflater(&mut self, id: ConnectionId, inflater: Option<Box<Inflater>>) {
+        #[cfg(feature = "echo")]
+        if let Some(codec) = self.codecs.get_mut(&id) {
+            codec.inflater = inflater;
+            return;
+        }
+        let _ = id;
+        self.inflater = inflater.or_else(|| self.inflater.take());
+    }
+
+    /// A request that came with the upgrade: the first that the client makes.
+    pub fn handle_request(
+        &mut self,
+        id: ConnectionId,
+        text: &str,
+        socket: &dyn Fn() -> Socket,
+        now: Now,
+    ) {
+        self.handle_message(id, &Message::Text(text), socket, now);
     }
 
     fn handle_message(
@@ -96,11 +137,19 @@ impl Shard {
         if let Message::Close { code, .. } = message {
             return self.handle_peer_close(id, *code, now);
         }
+        #[cfg(feature = "echo")]
+        if self.is_echo() {
+            return self.echo(id, message);
+        }
         let refusal = self.charge(id, 1, now);
         if self.connection(id).is_none_or(|connection| connection.is_closing()) {
             return;
         }
         match (message, refusal) {
+            // For clients that can do no better; the answer is as bare.
+            (Message::Text("ping"), None) => {
+                self.owe(id, |out| frame::write_frame(out, Opcode::Text, b"pong"));
+            }
             (Message::Text(text), refusal) => {
                 self.handle_command(id, text, refusal, socket, now);
             }

@@ -26,6 +26,7 @@ impl Shard {
     /// Brings a connection that is not in sync within its limits, so that what it is sent next is
     /// what its terms say.
     pub(super) fn keep_up(&mut self, id: ConnectionId) {
+        self.tell_channels(id);
         self.pass.is_laden |= self.lagging(id).is_some_and(|(view, lag)| view.is_laden(lag));
         self.catch_up_with(id);
         if self.lagging(id).is_some_and(|(_, lag)| lag.waits()) {

@@ -51,7 +51,9 @@ impl Shard {
         if is_changed {
             self.wait_for(id, is_first, ahead);
         }
-        self.results(id, channels, outcomes, resumed)
+        let mut results = self.results(id, channels, outcomes, resumed);
+        self.add_ids(id, &mut results);
+        results
     }
 
     /// Adds one pattern to `set`, which `has_room` for the wish or has it already.
@@ -156,7 +158,7 @@ impl Shard {
             return Vec::new();
         }
         let tier = connection.tier;
-        self.change_cohort(id, CohortKey { set: Rc::from(set), tier }, wanted)
+        self.change_cohort(id, Rc::from(set), tier, wanted)
     }
 
     /// Moves a client's conflating subscriptions to a slower or faster tier, and tells it.
@@ -172,7 +174,7 @@ impl Shard {
         connection.tier = tier;
         self.prepare_change(id);
         let set = self.subscriptions(id);
-        self.change_cohort(id, CohortKey { set, tier }, None);
+        self.change_cohort(id, set, tier, None);
         let seq = self.boundary(id);
         self.counters().tier_moves.add(1);
         self.say(id, |out| reply::tier(out, tier, seq));
@@ -181,9 +183,13 @@ impl Shard {
     fn change_cohort(
         &mut self,
         id: ConnectionId,
-        key: CohortKey,
+        set: Rc<[Subscription]>,
+        tier: Option<Interval>,
         wanted: Option<Wanted>,
     ) -> Vec<u64> {
+        let Some(connection) = self.connection(id) else { return Vec::new() };
+        let encoding = self.cohorts.cohort(connection.cohort).key.encoding;
+        let key = CohortKey { set, tier, encoding };
         let head = (&self.store.log).into();
         let cohort = self.cohorts.hold(key, &mut self.channels, head);
         let Some((view, lag)) = self.lagging(id) else {
@@ -287,7 +293,7 @@ impl Shard {
             let agree = |rule| Terms::agree(&held.wish, rule);
             let except = parts.map(|rule| (rule.pattern.clone(), agree(Some(&rule.wish))));
             let except = except.collect();
-            Effective { terms: agree(whole), seq, matched, resumed: None, except }
+            Effective { terms: agree(whole), seq, matched, resumed: None, except, ids: None }
         };
         subscriptions.iter().zip(matched).map(effective).collect()
     }

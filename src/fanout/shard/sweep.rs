@@ -11,7 +11,6 @@ use crate::protocol::terms::Interval;
 use crate::telemetry::tally::{LAGS_MS, STATES};
 
 use super::super::Now;
-use super::super::cohorts::COHORT_EMPTY;
 use super::super::connection::{Connection, ConnectionId, Lane, Phase};
 use super::inspect::state;
 use super::{Shard, milliseconds};
@@ -48,8 +47,7 @@ impl Shard {
     /// Notes how many clients have subscribed, and up to where everybody was sent everything.
     fn note_progress(&self) {
         let counters = self.counters();
-        // The cohort without subscriptions has a hold of its own.
-        let strangers = self.cohorts.cohort(COHORT_EMPTY).holders() - 1;
+        let strangers = self.cohorts.strangers();
         counters.subscribed.set(self.connections.len().saturating_sub(strangers) as u64);
         let is_sampling = Interval::ALL.iter().any(|&interval| self.cohorts.is_waiting(interval));
         let is_done = self.pass.is_over() && !self.is_pass_due() && !is_sampling;
@@ -125,7 +123,7 @@ impl Shard {
                 if quiet && idle {
                     let cohort = self.cohorts.cohort(connection.cohort);
                     let seq = cohort.seq_settled(self.store.log.seq_last());
-                    self.say(id, |out| reply::heartbeat(out, seq));
+                    self.say_whole(id, Some(seq), |out| reply::heartbeat(out, seq));
                 }
             }
         }

@@ -8,6 +8,7 @@ use crate::access::Member;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
 use crate::limits::{GATHER_SLICES_MAX, TURN_BYTES_MAX};
+use crate::protocol::encoding::Encoding;
 use crate::protocol::event::{Event, Kind};
 
 const NOW: Now = Now { monotonic_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
@@ -27,7 +28,7 @@ impl Bench {
 
     /// A connection that subscribes to `pattern` and has read the answers.
     fn subscriber(&mut self, pattern: &str) -> ConnectionId {
-        let id = self.shard.handle_open(Member::anyone(), NOW);
+        let id = self.shard.handle_open(Member::anyone(), Encoding::Json, NOW);
         let text = format!(
             r#"{{"method":"subscribe","params":{{"channels":["{pattern}"],"snapshot":false}}}}"#
         );

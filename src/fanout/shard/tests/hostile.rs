@@ -9,6 +9,7 @@ use crate::fanout::sequencer::Sequencer;
 use crate::limits::{
     BATCH_EVENTS_MAX, OWED_BYTES_MAX, READ_BYTES, READ_BYTES_LAGGING, TURN_BYTES_MAX,
 };
+use crate::protocol::encoding::Encoding;
 use crate::protocol::event::{Event, Kind};
 use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{Opcode, write_masked};
@@ -33,7 +34,7 @@ fn event(sequencer: &mut Sequencer, channel: &str, key: Option<&str>, data: &str
 #[test]
 fn a_turn_of_tiny_events_with_long_names_is_still_in_the_log_when_it_is_flushed() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
-    let id = shard.handle_open(Member::anyone(), Now::default());
+    let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     subscribe(&mut shard, id, ">");
     drain(&mut shard);
     let (channel, key) = ("c".repeat(255), "\u{1}".repeat(255));
@@ -68,7 +69,7 @@ fn a_turn_of_tiny_events_with_long_names_is_still_in_the_log_when_it_is_flushed(
 #[test]
 fn sets_that_nobody_holds_are_forgotten_although_the_feed_is_quiet() {
     let mut shard = shard();
-    let id = shard.handle_open(Member::anyone(), Now::default());
+    let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     for number in 0..1_000 {
         subscribe(&mut shard, id, &format!("a.{number}"));
         drain(&mut shard);
@@ -82,11 +83,11 @@ fn a_client_that_asks_on_leaves_nothing_behind_in_its_cohort() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
     let sampled = r#"{"method":"subscribe",
         "params":{"channels":["quiet"],"snapshot":false,"interval_ms":1000}}"#;
-    let first = shard.handle_open(Member::anyone(), Now::default());
+    let first = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     say(&mut shard, first, sampled);
     event(&mut sequencer, "other", None, "1");
     shard.handle_batch(&sequencer.next_batch().unwrap(), Now::default());
-    let second = shard.handle_open(Member::anyone(), Now::default());
+    let second = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     say(&mut shard, second, sampled);
     for _ in 0..100 {
         say(&mut shard, second, r#"{"method":"ping"}"#);
@@ -100,7 +101,7 @@ fn a_client_that_asks_on_leaves_nothing_behind_in_its_cohort() {
 fn receipts_for_many_lost_values_are_not_collected_in_memory() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10_000));
     shard.store.retained = Retained::new(0);
-    let id = shard.handle_open(Member::anyone(), Now::default());
+    let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     subscribe(&mut shard, id, "a");
     drain(&mut shard);
     for number in 0..5_000 {
@@ -124,7 +125,7 @@ fn receipts_for_many_lost_values_are_not_collected_in_memory() {
 #[test]
 fn a_client_that_is_in_the_middle_of_a_large_event_may_ask() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
-    let id = shard.handle_open(Member::anyone(), Now::default());
+    let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     subscribe(&mut shard, id, ">");
     drain(&mut shard);
     event(&mut sequencer, "a", None, &format!("\"{}\"", "x".repeat(900 << 10)));
@@ -144,7 +145,7 @@ fn a_client_that_is_in_the_middle_of_a_large_event_may_ask() {
 #[test]
 fn one_long_answer_does_not_close_a_client_that_reads() {
     let mut shard = shard();
-    let id = shard.handle_open(Member::anyone(), Now::default());
+    let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     for number in 0..1_024 {
         subscribe(&mut shard, id, &format!("{}{number:04}", "x".repeat(251)));
         drain(&mut shard);
@@ -159,7 +160,7 @@ fn one_long_answer_does_not_close_a_client_that_reads() {
 #[test]
 fn a_peer_that_ends_right_behind_its_close_frame_gets_ours() {
     let mut shard = shard();
-    let id = shard.handle_open(Member::anyone(), Now::default());
+    let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     drain(&mut shard);
     let mut close = Vec::new();
     write_masked(&mut close, Opcode::Close, &1000_u16.to_be_bytes(), [1, 2, 3, 4]);
@@ -174,7 +175,7 @@ fn a_peer_that_ends_right_behind_its_close_frame_gets_ours() {
 #[test]
 fn a_client_that_lags_is_heard_in_small_pieces() {
     let (mut shard, mut sequencer) = (shard(), Sequencer::new(10, 10));
-    let id = shard.handle_open(Member::anyone(), Now::default());
+    let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
     subscribe(&mut shard, id, "a");
     drain(&mut shard);
     assert_eq!(shard.read_bytes_max(id), READ_BYTES);

@@ -10,6 +10,7 @@ use crate::access::keys::NewKey;
 use crate::access::{Access, Credential, Gate};
 use crate::fanout::Now;
 use crate::limits::{EXPIRY_WARNING_MS, SWEEP_MS, SWEEP_STEP_MS};
+use crate::protocol::encoding::Encoding;
 use crate::protocol::ws::frame::{Opcode, write_masked};
 use crate::protocol::ws::reader::{Message, Reader, Role};
 use crate::telemetry::Telemetry;
@@ -44,7 +45,7 @@ impl World {
             Some(token) => gate.admit(Some(&Credential::Bearer(token.into())), 0).unwrap(),
             None => gate.stranger(),
         };
-        let id = shard.handle_open(member, Now::default());
+        let id = shard.handle_open(member, Encoding::Json, Now::default());
         let mut world = Self { shard, gate, id, now: Now::default() };
         assert_eq!(world.hears()[0]["type"], "welcome");
         world

@@ -1,5 +1,7 @@
 //! What the simulation does not single out, on a shard without sockets.
 
+mod deflate;
+mod encodings;
 mod flush;
 mod hostile;
 mod membership;

@@ -10,6 +10,7 @@ use crate::access::Member;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
 use crate::handoff::batch::NewSlot;
+use crate::protocol::encoding::Encoding;
 use crate::protocol::event::{Event, Kind};
 use crate::protocol::ws::frame::{Opcode, payload, write_masked};
 
@@ -23,7 +24,7 @@ struct Play {
 impl Play {
     fn with(settings: ShardSettings) -> Self {
         let mut shard = Shard::new(settings, Arc::new(Telemetry::new(1)), 0);
-        let id = shard.handle_open(Member::anyone(), Now::default());
+        let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
         drain(&mut shard);
         Self { shard, sequencer: Sequencer::new(10, 10), id }
     }
@@ -235,10 +236,8 @@ fn a_client_from_a_core_that_is_ahead_gets_nothing_twice() {
     let mut frame = Vec::new();
     write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
     play.shard.handle_bytes(play.id, &mut frame, Now::default());
-    for _ in 0..5 {
-        super::pass(&mut play.shard, usize::MAX);
-    }
-    assert!(play.shard.is_pass_due(), "it waits for the batch");
+    play.read();
+    assert!(!play.shard.is_pass_due(), "it waits for the batch, and costs nothing meanwhile");
     play.publish("trade", None, Kind::Update, "8");
     play.publish("trade", None, Kind::Update, "9");
     assert_eq!(short(&play.read()), ["9"]);
@@ -293,6 +292,44 @@ fn a_book_whose_beginning_is_lost_is_receipted_until_its_next_snapshot() {
     assert_eq!(messages, ["reply 3", "snapshot_begin 3", "3", "snapshot_end 3"]);
     let messages = play.ask("verify", json!({ "channel": "book" }));
     assert_eq!(messages[0]["result"]["values"], 1);
+}
+
+#[test]
+fn what_a_stream_has_lost_is_told_to_everybody_and_nobody_goes_on_across_it() {
+    let mut play = Play::new();
+    play.publish_some();
+    play.ask("subscribe", json!({ "channels": ["quote", "book"], "policy": "all" }));
+    play.sequencer.handle_loss((8, 19));
+    play.publish("book", None, Kind::Update, "20");
+    let messages = play.read();
+    assert_eq!(short(&messages), ["gap 8-19 expired", "20"]);
+    assert_eq!(messages[0]["channels"], json!(["book", "quote"]));
+    assert_eq!((&messages[0]["missed"], &messages[1]["prev"]), (&Value::Null, &json!(6)));
+    let resumed = |play: &mut Play, seq| {
+        let resume = json!({ "epoch": "epoch", "seq": seq });
+        play.ask("subscribe", json!({ "channels": "trade", "resume": resume }))[0]["result"][0]
+            .clone()
+    };
+    assert_eq!(resumed(&mut play, 7)["why"], "too_old");
+    assert_eq!(resumed(&mut play, 19)["resumed"], true);
+    // A book of which something is lost goes on with its next snapshot.
+    assert_eq!(play.ask("verify", json!({ "channel": "book" }))[0]["error"]["code"], "forgotten");
+    play.publish("book", None, Kind::Snapshot, "21");
+    assert_eq!(play.ask("verify", json!({ "channel": "book" }))[0]["result"]["values"], 1);
+}
+
+#[test]
+fn a_client_that_is_ahead_of_a_server_of_a_stream_waits_for_it() {
+    let mut play = Play::with(ShardSettings { is_shared: true, ..settings() });
+    play.publish_some();
+    let resume = json!({ "epoch": "epoch", "seq": 9 });
+    let messages = play.ask("subscribe", json!({ "channels": ">", "resume": resume }));
+    assert_eq!(messages[0]["result"][0]["resumed"], true);
+    for data in ["8", "9", "10"] {
+        play.publish("trade", None, Kind::Update, data);
+    }
+    let events: Vec<_> = play.read().iter().filter_map(|m| m["data"].as_u64()).collect();
+    assert_eq!(events, [10], "it has what came before");
 }
 
 #[test]
