@@ -4,13 +4,25 @@
 //! changes; those are in [`crate::config`], which takes its defaults and its allowed ranges from
 //! here. Invariant: no other file names a bound.
 
+mod pairs;
+
+pub use pairs::*;
+
 mod people;
 
 pub use people::*;
 
+mod compression;
+
+pub use compression::*;
+
 mod operators;
 
 pub use operators::*;
+
+mod streams;
+
+pub use streams::*;
 
 /// Bytes of one producer line, newline included. A 1000 × 1000 level REST book is 64 KiB; 1 MiB
 /// leaves room for sixteen times that.

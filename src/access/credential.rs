@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::protocol::query;
+
 /// What somebody shows to be let in.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
@@ -22,34 +24,9 @@ impl Credential {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_ascii().into())
         });
-        let in_query = || {
-            let token = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
-            Some(percent_decoded(token))
-        };
+        let in_query = || query::token(query?).map(String::into_boxed_str);
         in_header.or_else(in_query).map(Self::Bearer)
     }
-}
-
-/// The text with each `%` and two hexadecimal digits replaced by their byte (RFC 3986, section
-/// 2.1). What does not come to UTF-8 is no credential either, so its form does not matter.
-fn percent_decoded(text: &str) -> Box<str> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let escaped = (byte == b'%').then(|| after.split_at_checked(2)).flatten();
-        let decoded = escaped.and_then(|(digits, after)| Some((hexadecimal(digits)?, after)));
-        let (byte, after) = decoded.unwrap_or((byte, after));
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8_lossy(&bytes).into()
-}
-
-fn hexadecimal(digits: &[u8]) -> Option<u8> {
-    digits.iter().try_fold(0, |value, &digit| {
-        let digit = char::from(digit).to_digit(16)?;
-        u8::try_from(u32::from(value) * 16 + digit).ok()
-    })
 }
 
 impl fmt::Debug for Credential {

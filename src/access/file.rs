@@ -29,17 +29,23 @@ use crate::protocol::policy::Policy;
 /// Reads the contents of a file that the access file names.
 type ReadFile<'a> = &'a mut dyn FnMut(&str) -> io::Result<Vec<u8>>;
 
-/// Takes the text of the access file called `file`.
-pub(super) fn parse(file: &str, text: &str, read: ReadFile<'_>) -> Result<Access, Problems> {
-    let access = Access::default();
-    let mut reader = Reader { file, text, read, problems: Vec::new(), access };
-    let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let wrong = error.message().replace('\n', ", ");
-        reader.problem(error.span().unwrap_or_default(), "syntax", wrong, SYNTAX_ALLOWED);
-    }
-    if errors.is_empty() {
-        reader.document(document.into_inner());
+/// Takes the texts of access files, each with its name; together they are the rules.
+pub(super) fn parse<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    read: ReadFile<'_>,
+) -> Result<Access, Problems> {
+    let mut reader =
+        Reader { file: "", text: "", read, problems: Vec::new(), access: Access::default() };
+    for (file, text) in files {
+        (reader.file, reader.text) = (file, text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let wrong = error.message().replace('\n', ", ");
+            reader.problem(error.span().unwrap_or_default(), "syntax", wrong, SYNTAX_ALLOWED);
+        }
+        if errors.is_empty() {
+            reader.document(document.into_inner());
+        }
     }
     if reader.problems.is_empty() && !reader.access.lets_somebody_in() {
         reader.problem(0..0, "access", "nobody may do anything", NOBODY_ALLOWED);
@@ -115,6 +121,11 @@ impl Reader<'_> {
     fn document(&mut self, document: DeTable<'_>) {
         for (key, value) in document {
             match key.get_ref().as_ref() {
+                // Within one file TOML itself refuses it.
+                "origins" | "anonymous" | "token" if self.has(key.get_ref()) => {
+                    let allowed = "allowed: one of all entries";
+                    self.problem(key.span(), key.get_ref(), "it is there twice", allowed);
+                }
                 "origins" => self.origins(value),
                 "anonymous" => self.anonymous(value),
                 "key" => self.tables("key", value, Self::key),
@@ -122,6 +133,15 @@ impl Reader<'_> {
                 "token" => self.token(value),
                 other => self.problem(key.span(), other, "no such field", DOCUMENT_ALLOWED),
             }
+        }
+    }
+
+    fn has(&self, field: &str) -> bool {
+        let Access { origins, anonymous, tokens, .. } = &self.access;
+        match field {
+            "origins" => origins.is_some(),
+            "anonymous" => anonymous.is_some(),
+            _ => tokens.is_some(),
         }
     }
 

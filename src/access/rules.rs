@@ -4,7 +4,7 @@
 //! file ([`super::file`]), counting connections ([`super::ledger`]). Invariant: without rules
 //! everybody may do everything; with any rule only what a rule allows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -73,8 +73,27 @@ impl Access {
             files.push(beside);
             bytes
         };
-        let access = file::parse(&path.display().to_string(), &text, &mut read_beside)?;
+        let name = path.display().to_string();
+        let access = file::parse([(&*name, &*text)], &mut read_beside)?;
         Ok(Self { files, ..access })
+    }
+
+    /// The rules of a bucket, each entry of which is written like an access file; what they name
+    /// must have an absolute path.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its entry and line and what is allowed.
+    pub fn of_entries(
+        bucket: &str,
+        entries: &BTreeMap<String, String>,
+    ) -> Result<Self, AccessError> {
+        let parts: Vec<_> =
+            entries.iter().map(|(key, text)| (format!("{bucket} {key}"), &**text)).collect();
+        let parts = parts.iter().map(|(name, text)| (&**name, *text));
+        Ok(file::parse(parts, &mut |name| match Path::new(name) {
+            path if path.is_absolute() => read(path),
+            _ => Err(io::Error::other("it is in a bucket, so the path must be absolute")),
+        })?)
     }
 
     /// The files that the rules came from: when one changes, [`Self::load`] finds other rules.

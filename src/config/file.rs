@@ -194,7 +194,7 @@ impl Reader<'_> {
 }
 
 const URL_ALLOWED: &str =
-    "allowed: url = \"tcp://127.0.0.1:9002\", unix:///PATH, stdin:// or replay:FILE";
+    "allowed: url = \"tcp://127.0.0.1:9002\", unix:///PATH, stdin://, nats://… or replay:FILE";
 const RULE_ALLOWED: &str =
     "allowed: [[rule]] tables such as pattern = \"book.>\", policy = \"close\", max_age_ms = 500";
 const MAP_ALLOWED: &str = "allowed: a rule such as { channel = \"trade.{/s}\", ts = \"/T\" }";

@@ -73,7 +73,12 @@ pub const KEYS: &[Key] = &[
         "With tls_client_ca: required, or optional beside other credentials",
         "",
     ),
-    key("access", "FILE", "Access rules: keys, tokens, origins", "everybody may do everything"),
+    key(
+        "access",
+        "FILE",
+        "Access rules: keys, tokens, origins; or nats-kv://HOST/BUCKET",
+        "everybody may do everything",
+    ),
     key(
         "auth_timeout",
         "TIME",
@@ -150,6 +155,14 @@ pub const KEYS: &[Key] = &[
     ),
     key("command_burst", "COUNT", "Messages from one client at once", ""),
     key("tier_moves", "BOOL", "Sample conflating subscriptions of slow clients more slowly", ""),
+    key(
+        "compression",
+        "BOOL",
+        "Compress messages for clients that ask for it (permessage-deflate), once for all of them",
+        "",
+    ),
+    key("compression_level", "COUNT", "How hard: 1 is fastest, 9 smallest", ""),
+    key("compression_message_bytes_min", "SIZE", "Shorter messages are left as they are", ""),
     key("send_buffer_bytes", "SIZE", "Kernel send buffer of each connection", ""),
     key(
         "unsent_bytes",
@@ -217,6 +230,9 @@ pub fn default_text(name: &str) -> Option<String> {
         "command_rate" => limits::COMMAND_RATE.to_string(),
         "command_burst" => limits::COMMAND_BURST.to_string(),
         "tier_moves" => "false".into(),
+        "compression" => "false".into(),
+        "compression_level" => limits::COMPRESSION_LEVEL.to_string(),
+        "compression_message_bytes_min" => show_size(limits::COMPRESSION_MESSAGE_BYTES_MIN),
         "send_buffer_bytes" => show_size(limits::SEND_BUFFER_BYTES),
         "unsent_bytes" => show_size(limits::UNSENT_BYTES),
         "peer_timeout" => time(limits::PEER_TIMEOUT_MS),

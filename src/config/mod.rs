@@ -12,6 +12,7 @@ pub mod changes;
 pub mod file;
 pub mod keys;
 pub mod mapping;
+pub mod nats;
 pub mod raw;
 pub mod resolve;
 pub mod rule;
@@ -19,6 +20,7 @@ pub mod source_url;
 pub mod values;
 
 use mapping::MapRule;
+pub use nats::{Forward, NatsBucket, NatsServers, NatsSource};
 use rule::ChannelRule;
 
 /// Everything that a server is started with.
@@ -66,6 +68,8 @@ pub struct Settings {
     pub command_burst: u32,
     /// Whether clients that lag are sampled more slowly.
     pub tier_moves: bool,
+    /// How messages are compressed for clients that ask for it; none: they are not.
+    pub compression: Option<CompressionSettings>,
     /// The socket of each connection.
     pub sockets: SocketSettings,
     /// From accept to a complete upgrade request.
@@ -74,8 +78,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// The `wss://` address and its certificates, if any.
     pub tls: Option<TlsSettings>,
-    /// The file of access rules; none: everybody may do everything.
-    pub access: Option<PathBuf>,
+    /// The access rules; none: everybody may do everything.
+    pub access: Option<AccessSource>,
     /// How long a client may be in without a credential; zero: it must come with the upgrade.
     pub auth_timeout: Duration,
     /// How many may come, and how fast.
@@ -98,6 +102,18 @@ pub struct Settings {
     pub node: String,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Clients get back what they say, instead of the feed; no key sets it.
+    #[cfg(feature = "echo")]
+    pub echo: bool,
+}
+
+/// Where access rules are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessSource {
+    /// In a file.
+    File(PathBuf),
+    /// In a key-value bucket, each entry of which is such a file.
+    Bucket(NatsBucket),
 }
 
 /// What is logged, and how.
@@ -188,6 +204,15 @@ pub struct LivenessSettings {
     pub idle_timeout: Duration,
 }
 
+/// How messages are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressionSettings {
+    /// How hard: 1 is fastest, 9 smallest.
+    pub level: u8,
+    /// Shorter messages are left as they are, bytes.
+    pub message_bytes_min: usize,
+}
+
 /// How the kernel treats the connection of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketSettings {
@@ -228,6 +253,8 @@ pub enum SourceAddress {
     Stdin,
     /// `replay:FILE[,FILE…][?speed=max&loop=true&sort=true&time=POINTER]`.
     Replay(Replay),
+    /// `nats://HOST[:PORT]/STREAM[?…]`: a JetStream stream, whose numbers are the events' own.
+    Nats(NatsSource),
 }
 
 /// What to replay and how fast.

@@ -78,13 +78,7 @@ impl Resolver<'_> {
         let (admin, admin_settings) = self.admin();
         let cores =
             self.take("cores", Some(all_cores), true, |text| values::cores(text, &host.cores));
-        let ingest_core = self.take("ingest_core", None, false, |text| {
-            match values::cores(text, &host.cores)?.as_slice() {
-                [core] => Ok(*core),
-                _ => Err(Wrong::new("more than one core", "one core, such as 0")),
-            }
-        });
-        let spin = self.take("spin", None, false, values::boolean);
+        let ingest_core = self.take("ingest_core", None, false, |text| one_core(text, &host.cores));
         let log_bytes = self.size("log_bytes", limits::LOG_BYTES_MIN..=limits::LOG_BYTES_MAX);
         let ring_batches =
             self.count("ring_batches", limits::RING_BATCHES_MIN..=limits::RING_BATCHES_MAX);
@@ -98,16 +92,17 @@ impl Resolver<'_> {
             self.size("retained_bytes", limits::RETAINED_BYTES_MIN..=limits::LOG_BYTES_MAX);
         let (journal, command_rate) = (self.journal(), self.rate("command_rate", 1));
         let command_burst = self.rate("command_burst", limits::COMMAND_BURST_MIN);
-        let tier_moves = self.take("tier_moves", None, false, values::boolean);
-        let sockets = self.sockets();
+        let mut boolean = |key| self.take(key, None, false, values::boolean);
+        let (spin, tier_moves, steer_by_cpu) =
+            (boolean("spin"), boolean("tier_moves"), boolean("steer_by_cpu"));
+        let (compression, sockets) = (self.compression(), self.sockets());
         let upgrade_timeout = self.duration("upgrade_timeout", limits::TIMEOUT_MS_MIN);
         let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
         let (stop_timeout, tls) = (self.duration("stop_timeout", 0), self.tls(listen));
-        let (access, auth_timeout) = (self.path("access"), self.duration("auth_timeout", 0));
+        let (access, auth_timeout) = (self.access(), self.duration("auth_timeout", 0));
         let (admission, liveness) = (self.admission(), self.liveness());
         let (drain, drain_to) = self.drain();
         let (control, take_over) = (self.path("control"), self.path("take_over"));
-        let steer_by_cpu = self.take("steer_by_cpu", None, false, values::boolean);
         let (node, log, rules) = (self.node(host), self.log(), self.rules());
         let sources = self.sources(own);
         self.collisions(listen, admin, &sources);
@@ -133,6 +128,7 @@ impl Resolver<'_> {
             command_rate: command_rate?,
             command_burst: command_burst?,
             tier_moves: tier_moves?,
+            compression: compression?,
             sockets: sockets?,
             upgrade_timeout: upgrade_timeout?,
             heartbeat: heartbeat?,
@@ -149,6 +145,8 @@ impl Resolver<'_> {
             stop_timeout: stop_timeout?,
             node: node?,
             log: log?,
+            #[cfg(feature = "echo")]
+            echo: false,
         })
     }
 
@@ -313,6 +311,7 @@ impl Resolver<'_> {
             let allowed = format!("at most {}", limits::SOURCES_MAX);
             self.problem(Origin::Default, "source", Wrong::new(what, allowed));
         }
+        self.beside_stream(&sources);
         self.values.insert("source", format!("{sources:?}"));
         sources
     }
@@ -382,9 +381,17 @@ impl Resolver<'_> {
     }
 }
 
+fn one_core(text: &str, cores: &[usize]) -> Result<usize, Wrong> {
+    match values::cores(text, cores)?.as_slice() {
+        [core] => Ok(*core),
+        _ => Err(Wrong::new("more than one core", "one core, such as 0")),
+    }
+}
+
 mod admin;
 mod connections;
 mod journal;
 mod log;
+mod stream;
 #[cfg(test)]
 mod tests;

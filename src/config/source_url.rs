@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use super::mapping::Pointer;
 use super::values::{Wrong, socket_address};
-use super::{Replay, ReplayInput, SourceAddress, Speed};
+use super::{NatsSource, Replay, ReplayInput, SourceAddress, Speed};
 
-const ALLOWED: &str = "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH[?mode=660], stdin:// or \
+const ALLOWED: &str = "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH[?mode=660], stdin://, \
+    nats://HOST[:PORT]/STREAM[?subject=PREFIX.{channel}&forward=acked|fast&…] or \
     replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER&clients=N]";
 
 /// Only the server's own user may publish.
@@ -27,6 +28,9 @@ pub fn parse(url: &str) -> Result<SourceAddress, Wrong> {
     }
     if let Some(rest) = url.strip_prefix("unix://") {
         return unix(url, rest);
+    }
+    if let Some(rest) = url.strip_prefix("nats://") {
+        return NatsSource::parse(rest).map(SourceAddress::Nats);
     }
     if url == "stdin://" || url == "stdin:" {
         return Ok(SourceAddress::Stdin);
@@ -157,6 +161,11 @@ mod tests {
         };
         let url = "replay:Cargo.toml,Cargo.lock?speed=2.5x&loop=true&sort&time=/data/E&clients=2";
         assert_eq!(parse(url), Ok(SourceAddress::Replay(expected)));
+    }
+
+    #[test]
+    fn a_stream_is_a_source() {
+        assert!(matches!(parse("nats://a:1/MD"), Ok(SourceAddress::Nats(_))));
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub enum LineError {
         /// Its first byte.
         at: usize,
     },
+    /// A message's body of more than one line.
+    #[error("a newline between values; send the body as one line")]
+    Newline,
     /// More nesting than the judge follows.
     #[error("nested deeper than 1,024 levels")]
     Depth,
@@ -168,6 +171,7 @@ impl LineError {
             Self::Utf8 { .. } => "utf8_invalid",
             Self::Json | Self::JsonAt { .. } => "json_invalid",
             Self::NumberRange { .. } => "number_range",
+            Self::Newline => "newline",
             Self::Depth => "nested_too_deep",
             Self::NotAnObject { .. } => "not_an_object",
             Self::FieldUnknown { .. } => "field_unknown",

@@ -79,7 +79,7 @@ impl Intake {
                         bounded(event.channel)
                     ),
                 }),
-                Ok(event) => self.feed.offer(&event, ts_in).map(drop).map_err(|refused| Refusal {
+                Ok(event) => self.feed.offer(&event, ts_in).map_err(|refused| Refusal {
                     code: refused.code(),
                     message: format!("{refused}: {}", bounded(event.channel)),
                 }),

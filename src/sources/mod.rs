@@ -8,6 +8,7 @@ pub mod error;
 pub mod intake;
 pub mod lines;
 pub mod mapping;
+pub mod nats;
 pub mod parser;
 pub mod producers;
 pub mod properties;

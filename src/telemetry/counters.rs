@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::histogram::Histogram;
-use super::tally::{CLOSES, Grid, LAGS, STATES, Tally};
+use super::tally::{CLOSES, ENCODINGS, Grid, LAGS, STATES, Tally};
 use super::{Cell, new_lag};
 
 /// Counters of the ingest thread.
@@ -108,6 +108,60 @@ impl SourceCounters {
     }
 }
 
+/// Counters of the stream that events come from, if they come from one; the NATS thread writes
+/// them.
+#[derive(Debug, Default)]
+pub struct StreamCounters {
+    /// 1 while there is a connection and the stream (gauge).
+    pub is_up: Cell,
+    /// Messages that were read.
+    pub messages: Cell,
+    /// Messages that the stream has and that are still to be read (gauge).
+    pub pending: Cell,
+    /// The stream's first `seq`, a moment ago (gauge).
+    pub first_seq: Cell,
+    /// The stream's last `seq`, a moment ago (gauge).
+    pub last_seq: Cell,
+    /// Times that reading had to begin again, where it had come to.
+    pub restarts: Cell,
+    /// Messages that the stream had no longer when they were to be read.
+    pub lost: Cell,
+    /// Events that wait to be published, or for their acknowledgement (gauge).
+    pub unsettled: Cell,
+    /// Events that the stream has acknowledged.
+    pub acknowledged: Cell,
+    /// Those of them that it had already.
+    pub duplicates: Cell,
+    /// Events that were sent without asking for an acknowledgement.
+    pub unacknowledged: Cell,
+    /// Times that an event was sent again.
+    pub retries: Cell,
+    /// Events that the stream will not take.
+    pub refused: Cell,
+}
+
+impl StreamCounters {
+    /// Every counter with its name.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, &Cell); 13] {
+        [
+            ("is_up", &self.is_up),
+            ("messages", &self.messages),
+            ("pending", &self.pending),
+            ("first_seq", &self.first_seq),
+            ("last_seq", &self.last_seq),
+            ("restarts", &self.restarts),
+            ("lost", &self.lost),
+            ("unsettled", &self.unsettled),
+            ("acknowledged", &self.acknowledged),
+            ("duplicates", &self.duplicates),
+            ("unacknowledged", &self.unacknowledged),
+            ("retries", &self.retries),
+            ("refused", &self.refused),
+        ]
+    }
+}
+
 /// Counters of one shard.
 #[derive(Debug, Default)]
 pub struct ShardCounters {
@@ -169,6 +223,14 @@ pub struct ShardCounters {
     pub tls_failed: Cell,
     /// Bytes of frames kept beside the log (gauge).
     pub retained_bytes: Cell,
+    /// Messages that were compressed, once for all clients that read them so.
+    pub compressed: Cell,
+    /// Messages that somebody would have read compressed, and that were not worth it.
+    pub uncompressed: Cell,
+    /// Bytes of both before.
+    pub compression_bytes_in: Cell,
+    /// Bytes of both after.
+    pub compression_bytes_out: Cell,
     /// Commands from clients.
     pub commands: Cell,
     /// Batches waiting in the ring (gauge).
@@ -191,6 +253,8 @@ pub struct ShardCounters {
     pub receipts: Grid,
     /// Events that loss receipts covered, by cause and policy.
     pub losses: Grid,
+    /// Connections by what they read (gauges).
+    pub encodings: Tally<{ ENCODINGS.len() }>,
     /// Connections at the last round of the sweep, by state (gauges).
     pub states: Tally<{ STATES.len() }>,
     /// Connections at the last round of the sweep, by how far they were behind (gauges).
@@ -203,7 +267,7 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 37] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 41] {
         [
             ("connections", &self.connections),
             ("subscribed", &self.subscribed),
@@ -234,6 +298,10 @@ impl ShardCounters {
             ("tls_resumed", &self.tls_resumed),
             ("tls_failed", &self.tls_failed),
             ("retained_bytes", &self.retained_bytes),
+            ("compressed", &self.compressed),
+            ("uncompressed", &self.uncompressed),
+            ("compression_bytes_in", &self.compression_bytes_in),
+            ("compression_bytes_out", &self.compression_bytes_out),
             ("commands", &self.commands),
             ("ring_depth", &self.ring_depth),
             ("head_seq", &self.head_seq),

@@ -6,12 +6,12 @@
 use serde::Serialize;
 
 use super::histogram::{Counts, Histogram};
-use super::tally::{CLOSES, Grid, LAGS, STATES, Tally};
+use super::tally::{CLOSES, ENCODINGS, Grid, LAGS, STATES, Tally};
 use super::{Cell, ShardCounters, Telemetry};
 
 impl Telemetry {
     /// The counters as one JSON object: `server`, what their owner says of itself, then `ingest`,
-    /// `sources` in order, and `shards` by number.
+    /// `stream`, `sources` in order, and `shards` by number.
     ///
     /// # Panics
     /// Where `server` has a map whose keys are no strings.
@@ -30,8 +30,10 @@ impl Telemetry {
         let sources: Vec<_> = sources.collect();
         let shards: Vec<_> = self.shards.iter().map(|shard| self::shard(shard)).collect();
         format!(
-            "{{\"server\":{server},\"ingest\":{},\"sources\":[{}],\"shards\":[{}]}}\n",
+            "{{\"server\":{server},\"ingest\":{},\"stream\":{},\"sources\":[{}],\
+             \"shards\":[{}]}}\n",
             object(&ingest),
+            object(&fields(&self.stream.named())),
             sources.join(","),
             shards.join(",")
         )
@@ -41,6 +43,7 @@ impl Telemetry {
 fn shard(shard: &ShardCounters) -> String {
     let mut fields = fields(&shard.named());
     fields.push(format!("\"closes\":{}", tally(&shard.closes, &CLOSES)));
+    fields.push(format!("\"encodings\":{}", tally(&shard.encodings, &ENCODINGS)));
     fields.push(format!("\"states\":{}", tally(&shard.states, &STATES)));
     fields.push(format!("\"lags\":{}", tally(&shard.lags, &LAGS)));
     fields.push(format!("\"receipts\":[{}]", losses(&shard.receipts, &shard.losses)));

@@ -17,7 +17,9 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::histogram::Histogram;
-use super::{Cell, IngestCounters, ShardCounters, ShardHistograms, SourceCounters, Telemetry};
+use super::{
+    Cell, IngestCounters, ShardCounters, ShardHistograms, SourceCounters, StreamCounters, Telemetry,
+};
 
 /// One metric.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub struct Metric {
 #[derive(Debug, Clone, Copy)]
 enum Read {
     Ingest(MetricType, fn(&IngestCounters) -> &Cell),
+    Stream(MetricType, fn(&StreamCounters) -> &Cell),
     Source(MetricType, fn(&SourceCounters) -> &Cell, f64),
     Shard(MetricType, fn(&ShardCounters) -> &Cell, f64),
     IngestTimes(fn(&IngestCounters) -> &Histogram, f64),
@@ -47,7 +50,7 @@ enum Read {
 type Samples<'a> = dyn FnMut(&[(&'static str, &'static str)], u64) -> fmt::Result + 'a;
 
 use MetricType::{Counter, Gauge};
-use Read::{Build, ByLabel, Ingest, IngestTimes, Shard, Source, Times};
+use Read::{Build, ByLabel, Ingest, IngestTimes, Shard, Source, Stream, Times};
 pub use table::METRICS;
 
 impl Metric {
@@ -76,7 +79,11 @@ impl Metric {
 
     const fn kind(&self) -> MetricType {
         match self.read {
-            Ingest(kind, _) | Source(kind, ..) | Shard(kind, ..) | ByLabel(kind, _) => kind,
+            Ingest(kind, _)
+            | Stream(kind, _)
+            | Source(kind, ..)
+            | Shard(kind, ..)
+            | ByLabel(kind, _) => kind,
             IngestTimes(..) | Times(..) => MetricType::Histogram,
             Build => MetricType::Info,
         }
@@ -91,6 +98,7 @@ impl Metric {
         match self.read {
             Build => out.encode_info(&[("version", env!("CARGO_PKG_VERSION"))]),
             Ingest(_, cell) => number(out, kind, cell(&telemetry.ingest).value(), 1.0),
+            Stream(_, cell) => number(out, kind, cell(&telemetry.stream).value(), 1.0),
             IngestTimes(times, factor) => histogram(out, times(&telemetry.ingest), factor),
             Source(_, cell, factor) => telemetry.sources.iter().try_for_each(|source| {
                 let labels = [("source", source.url.as_str())];
@@ -187,7 +195,8 @@ mod tests {
     fn every_series_has_a_row_and_every_counter_a_series() {
         let telemetry = Arc::new(Telemetry::with_sources(1, &["stdin://".into()]));
         let shard = &telemetry.shards[0];
-        let cells = [&telemetry.ingest.named()[..], &shard.named(), &telemetry.sources[0].named()];
+        let (ingest, stream) = (telemetry.ingest.named(), telemetry.stream.named());
+        let cells = [&ingest[..], &stream, &shard.named(), &telemetry.sources[0].named()];
         let cells: Vec<_> = cells.concat();
         (7_001..).zip(&cells).for_each(|(value, (_, cell))| cell.set(value));
         let text = Exporter::new(Arc::clone(&telemetry)).text();

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
 
-pub use counters::{IngestCounters, ShardCounters, ShardHistograms, SourceCounters};
+pub use counters::{
+    IngestCounters, ShardCounters, ShardHistograms, SourceCounters, StreamCounters,
+};
 /// The target of log lines about connections that have ended; a setting says how many there are.
 pub const ENDS_TARGET: &str = "fanfare::connections";
 
@@ -58,6 +60,8 @@ pub fn new_lag() -> Histogram<u64> {
 pub struct Telemetry {
     /// The ingest thread's.
     pub ingest: CachePadded<IngestCounters>,
+    /// The NATS thread's.
+    pub stream: CachePadded<StreamCounters>,
     /// One for each source.
     pub sources: Box<[SourceCounters]>,
     /// One for each shard.
@@ -121,6 +125,7 @@ impl Telemetry {
         let source = |url: &String| SourceCounters { url: url.clone(), ..Default::default() };
         Self {
             ingest: CachePadded::default(),
+            stream: CachePadded::default(),
             sources: urls.iter().map(source).collect(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }

@@ -6,7 +6,7 @@
 use super::Cell;
 
 /// Reasons for which a connection ends.
-pub const CLOSES: [&str; 18] = [
+pub const CLOSES: [&str; 19] = [
     "peer_closed",
     "peer_reset",
     "protocol_violation",
@@ -25,10 +25,11 @@ pub const CLOSES: [&str; 18] = [
     "io",
     "kicked",
     "drill",
+    "refused",
 ];
 
 /// Causes of loss receipts.
-pub const CAUSES: [&str; 9] = [
+pub const CAUSES: [&str; 10] = [
     "slow",
     "max_age",
     "max_lag_bytes",
@@ -38,6 +39,7 @@ pub const CAUSES: [&str; 9] = [
     "too_old",
     "ahead",
     "forgotten",
+    "expired",
 ];
 
 /// Policies of what a receipt is about; `resume` for what is said when a place cannot be gone on
@@ -47,6 +49,9 @@ pub const POLICIES: [&str; 6] = ["auto", "all", "latest", "close", "unsubscribe"
 /// States of a connection: it gets what all of its set get; it gets something of its own; its
 /// socket is full; it has sent its close frame.
 pub const STATES: [&str; 4] = ["in_sync", "ready", "blocked", "silent"];
+
+/// What clients read: JSON, or the same compressed.
+pub const ENCODINGS: [&str; 4] = ["json", "deflate", "binary", "sse"];
 
 /// How far a connection is behind, by the age of the oldest event that it is still to be sent: the
 /// smallest of these that is not below it.

@@ -8,7 +8,7 @@ use crate::access::{Credential, Denied};
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 fn parsed(text: &str) -> Result<Access, Problems> {
-    parse("access.toml", text, &mut |name| match name {
+    parse([("access.toml", text)], &mut |name| match name {
         "short" => Ok(b"short\n".to_vec()),
         "private.pem" => Ok(b"-----BEGIN PRIVATE KEY-----\n".to_vec()),
         "text" => Ok(b"no key at all, but with many bytes".to_vec()),
@@ -169,4 +169,22 @@ proptest! {
             prop_assert!(problems.starts_with("access.toml:"), "{problems}");
         }
     }
+}
+
+#[test]
+fn the_entries_of_a_bucket_are_one_set_of_rules() {
+    let digest = "0".repeat(64);
+    let key =
+        |id: &str| format!("[[key]]\nid = \"{id}\"\nsha256 = \"{digest}\"\nsubscribe = [\">\"]\n");
+    let entries = |parts: &[(&str, &str)]| {
+        let parts = parts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        Access::of_entries("nats-kv://a:1/rules", &parts.collect())
+    };
+    let both = entries(&[("desk", &key("desk")), ("feed", &key("feed"))]).unwrap();
+    assert!(both.keys.current("desk", Some(Proof([0; 32]))).is_some());
+    assert!(both.keys.current("feed", Some(Proof([0; 32]))).is_some());
+    let anonymous = "[anonymous]\nsubscribe = [\">\"]\n";
+    let said = entries(&[("a", anonymous), ("b", anonymous)]).unwrap_err().to_string();
+    assert!(said.contains("nats-kv://a:1/rules b") && said.contains("there twice"), "{said}");
+    assert!(entries(&[]).unwrap_err().to_string().contains("nobody may do anything"));
 }

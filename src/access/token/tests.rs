@@ -45,7 +45,7 @@ fn read(name: &str, jwks: &Value) -> io::Result<Vec<u8>> {
 }
 
 fn access_with(text: &str, jwks: &Value) -> Access {
-    file::parse("access.toml", text, &mut |name| read(name, jwks)).unwrap()
+    file::parse([("access.toml", text)], &mut |name| read(name, jwks)).unwrap()
 }
 
 /// All four algorithms, from files.

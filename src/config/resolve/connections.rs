@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::Resolver;
 use crate::config::raw::{Given, Origin};
 use crate::config::values::{self, Wrong};
-use crate::config::{AdmissionSettings, CertificateFiles, LivenessSettings, TlsSettings};
+use crate::config::{
+    AccessSource, AdmissionSettings, CertificateFiles, CompressionSettings, LivenessSettings,
+    NatsBucket, TlsSettings,
+};
 use crate::limits;
 
 impl Resolver<'_> {
@@ -93,6 +96,19 @@ impl Resolver<'_> {
         })
     }
 
+    /// How messages are compressed, if they are.
+    pub(super) fn compression(&mut self) -> Option<Option<CompressionSettings>> {
+        let is_on = self.take("compression", None, false, values::boolean);
+        let level = self.count("compression_level", 1..=limits::COMPRESSION_LEVEL_MAX.into());
+        let message_bytes_min =
+            self.size("compression_message_bytes_min", 0..=limits::LINE_BYTES_MAX);
+        let settings = CompressionSettings {
+            level: u8::try_from(level?).expect("within its range"),
+            message_bytes_min: message_bytes_min?,
+        };
+        Some(is_on?.then_some(settings))
+    }
+
     /// How long a drain takes, and where it sends clients.
     pub(super) fn drain(&mut self) -> (Option<Duration>, Vec<String>) {
         let drain =
@@ -115,6 +131,16 @@ impl Resolver<'_> {
         self.take(key, None, true, |text| match text {
             "" => Err(Wrong::new("empty", "a path, or leave it out")),
             path => Ok(path.into()),
+        })
+    }
+
+    pub(super) fn access(&mut self) -> Option<AccessSource> {
+        self.take("access", None, true, |text| match text.strip_prefix("nats-kv://") {
+            Some(rest) => NatsBucket::parse(rest).map(AccessSource::Bucket),
+            None if text.is_empty() => {
+                Err(Wrong::new("empty", "a file or nats-kv://HOST/BUCKET, or leave it out"))
+            }
+            None => Ok(AccessSource::File(text.into())),
         })
     }
 

@@ -145,8 +145,8 @@ f.toml:4: cores: core 7 is not available; allowed: cores 0-1 of this process, su
 f.toml:7: source: `nowhere` is not an address; allowed: IP:PORT such as 0.0.0.0:9001, [::1]:9001 \
 or localhost:9001; port 0 picks a port
 f.toml:8: source.mapp: no such setting; allowed: url, map
-f.toml:10: source.url: missing; allowed: url = \"tcp://127.0.0.1:9002\", unix:///PATH, stdin:// \
-or replay:FILE
+f.toml:10: source.url: missing; allowed: url = \"tcp://127.0.0.1:9002\", unix:///PATH, stdin://, \
+nats://… or replay:FILE
 FANFARE_LISTN: no such setting; did you mean FANFARE_LISTEN?
 FANFARE_HEARTBEAT: `5` is not a time with its unit; allowed: 100ms to 5m, in ms, s or m
 --node: `a b` is not a node name; allowed: 1 to 64 of a-z A-Z 0-9 . _ -

@@ -6,10 +6,10 @@ use std::fmt;
 
 use prometheus_client::metrics::MetricType::{Counter, Gauge};
 
-use super::Read::{Build, ByLabel, Ingest, IngestTimes, Shard, Source, Times};
+use super::Read::{Build, ByLabel, Ingest, IngestTimes, Shard, Source, Stream, Times};
 use super::{Metric, Read, Samples};
 use crate::telemetry::ShardCounters;
-use crate::telemetry::tally::{CLOSES, LAGS, STATES};
+use crate::telemetry::tally::{CLOSES, ENCODINGS, LAGS, STATES};
 
 const NS: f64 = 1e-9;
 const US: f64 = 1e-6;
@@ -88,6 +88,84 @@ pub const METRICS: &[Metric] = &[
         IngestTimes(|ingest| &ingest.journal_append_ns, NS),
     ),
     metric(
+        "fanfare_stream_up",
+        None,
+        "1 while the stream that events come from can be read",
+        Stream(Gauge, |stream| &stream.is_up),
+    ),
+    metric(
+        "fanfare_stream_messages",
+        None,
+        "Messages read from the stream",
+        Stream(Counter, |stream| &stream.messages),
+    ),
+    metric(
+        "fanfare_stream_pending",
+        None,
+        "Messages that the stream has and that are still to be read",
+        Stream(Gauge, |stream| &stream.pending),
+    ),
+    metric(
+        "fanfare_stream_first_seq",
+        None,
+        "The first `seq` that the stream has",
+        Stream(Gauge, |stream| &stream.first_seq),
+    ),
+    metric(
+        "fanfare_stream_last_seq",
+        None,
+        "The last `seq` that the stream has",
+        Stream(Gauge, |stream| &stream.last_seq),
+    ),
+    metric(
+        "fanfare_stream_restarts",
+        None,
+        "Times that reading began again, where it had come to: a lost connection, a new leader",
+        Stream(Counter, |stream| &stream.restarts),
+    ),
+    metric(
+        "fanfare_stream_lost",
+        None,
+        "Messages that the stream had no longer when they were to be read",
+        Stream(Counter, |stream| &stream.lost),
+    ),
+    metric(
+        "fanfare_stream_unsettled",
+        None,
+        "Events that wait to be published to the stream, or for its acknowledgement",
+        Stream(Gauge, |stream| &stream.unsettled),
+    ),
+    metric(
+        "fanfare_stream_acknowledged",
+        None,
+        "Events that the stream has acknowledged",
+        Stream(Counter, |stream| &stream.acknowledged),
+    ),
+    metric(
+        "fanfare_stream_duplicates",
+        None,
+        "Acknowledged events that the stream had already",
+        Stream(Counter, |stream| &stream.duplicates),
+    ),
+    metric(
+        "fanfare_stream_unacknowledged",
+        None,
+        "Events published without asking for an acknowledgement",
+        Stream(Counter, |stream| &stream.unacknowledged),
+    ),
+    metric(
+        "fanfare_stream_retries",
+        None,
+        "Times that an event was published again, because no acknowledgement came",
+        Stream(Counter, |stream| &stream.retries),
+    ),
+    metric(
+        "fanfare_stream_refused",
+        None,
+        "Events that the stream will not take",
+        Stream(Counter, |stream| &stream.refused),
+    ),
+    metric(
         "fanfare_source_up",
         None,
         "1 while a producer is connected to the source, or while its file or pipe has not ended",
@@ -128,6 +206,12 @@ pub const METRICS: &[Metric] = &[
         None,
         "Connections that have subscribed to something",
         Shard(Gauge, |shard| &shard.subscribed, 1.0),
+    ),
+    metric(
+        "fanfare_connections_by_encoding",
+        None,
+        "Open connections by the `encoding` that they read",
+        ByLabel(Gauge, encodings),
     ),
     metric(
         "fanfare_connections_by_state",
@@ -241,7 +325,12 @@ pub const METRICS: &[Metric] = &[
         "The last `seq` up to which every client was sent everything",
         Shard(Gauge, |shard| &shard.settled_seq, 1.0),
     ),
-    metric("fanfare_log_used", BYTES, "The log's frames", Shard(Gauge, |s| &s.log_bytes, 1.0)),
+    metric(
+        "fanfare_log_used",
+        BYTES,
+        "The log's frames of JSON",
+        Shard(Gauge, |s| &s.log_bytes, 1.0),
+    ),
     metric(
         "fanfare_log_capacity",
         BYTES,
@@ -257,8 +346,32 @@ pub const METRICS: &[Metric] = &[
     metric(
         "fanfare_retained",
         BYTES,
-        "Frames that are kept beside the log",
+        "Frames of JSON that are kept beside the log",
         Shard(Gauge, |shard| &shard.retained_bytes, 1.0),
+    ),
+    metric(
+        "fanfare_compressed_messages",
+        None,
+        "Messages that were compressed, once for all clients of the core that read them so",
+        Shard(Counter, |shard| &shard.compressed, 1.0),
+    ),
+    metric(
+        "fanfare_uncompressed_messages",
+        None,
+        "Messages that such clients read uncompressed, because that is hardly longer",
+        Shard(Counter, |shard| &shard.uncompressed, 1.0),
+    ),
+    metric(
+        "fanfare_compression_in",
+        BYTES,
+        "Both of them, before",
+        Shard(Counter, |shard| &shard.compression_bytes_in, 1.0),
+    ),
+    metric(
+        "fanfare_compression_out",
+        BYTES,
+        "Both of them, after",
+        Shard(Counter, |shard| &shard.compression_bytes_out, 1.0),
     ),
     metric(
         "fanfare_ring_batches",
@@ -351,6 +464,13 @@ fn states(shard: &ShardCounters, each: &mut Samples<'_>) -> fmt::Result {
     let mut states = STATES.iter().enumerate();
     states.try_for_each(|(at, state)| each(&[("state", state)], shard.states.at(at).value()))?;
     each(&[("state", "handshaking")], shard.handshakes.value())
+}
+
+fn encodings(shard: &ShardCounters, each: &mut Samples<'_>) -> fmt::Result {
+    let mut encodings = ENCODINGS.iter().enumerate();
+    encodings.try_for_each(|(at, encoding)| {
+        each(&[("encoding", encoding)], shard.encodings.at(at).value())
+    })
 }
 
 fn lags(shard: &ShardCounters, each: &mut Samples<'_>) -> fmt::Result {

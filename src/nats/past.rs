@@ -1,0 +1,298 @@
+//! The state of a feed as of one place in its stream: the last message of each subject, and what it
+//! needs to be understood.
+//!
+//! A book is its last snapshot with the updates since. `prev` of a value is found as well, because
+//! a node that was there has it. Not here: what comes after that place ([`super::reader`]).
+//! Invariant: nothing behind the place is in it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::header::{HeaderMap, NATS_SEQUENCE, NATS_SUBJECT, NATS_TIME_STAMP};
+use async_nats::jetstream::stream::{InfoError, Stream};
+use async_nats::{Message, StatusCode};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::chunk::{Chunk, Raw};
+use super::connection::Connection;
+use super::error::NatsError;
+use super::subject::Address;
+use crate::config::NatsSource;
+use crate::limits::{
+    STREAM_BOOK_MAX, STREAM_LINKS_MAX, STREAM_RANGE, STREAM_REQUEST_MS, STREAM_REQUESTS,
+    STREAM_SUBJECTS,
+};
+
+/// One message that was kept by the stream.
+#[derive(Debug, Clone)]
+struct Kept {
+    seq: u64,
+    prev: Option<u64>,
+    ts_in: u64,
+    subject: String,
+    headers: HeaderMap,
+    data: Bytes,
+}
+
+/// Reads state from a stream.
+#[derive(Debug)]
+pub(super) struct Past<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) stream: &'a Stream,
+    pub(super) source: &'a NatsSource,
+    /// Subjects at most.
+    pub(super) subjects_max: usize,
+}
+
+impl Past<'_> {
+    /// The state as of `seq`, as chunks.
+    ///
+    /// # Errors
+    /// A request that was not answered.
+    pub(super) async fn read(&self, seq: u64) -> Result<Vec<Chunk>, NatsError> {
+        let subjects = self.subjects().await?;
+        let lists: Vec<_> = subjects.chunks(STREAM_SUBJECTS).collect();
+        let last: Vec<_> = stream::iter(lists)
+            .map(|list| self.last(list, seq))
+            .buffer_unordered(STREAM_REQUESTS)
+            .try_collect()
+            .await?;
+        let last: Vec<_> = last.into_iter().flatten().collect();
+        let (mut kept, broken) = self.with_books(last, seq).await?;
+        self.link(&mut kept, &subjects).await?;
+        kept.sort_unstable_by_key(|message| message.seq);
+        Ok(chunks(&kept, broken, &self.source.prefix))
+    }
+
+    /// All subjects that the stream has messages of.
+    async fn subjects(&self) -> Result<Vec<String>, NatsError> {
+        let failed = |error: InfoError| self.refused("its subjects", error.to_string());
+        let mut found = Vec::new();
+        let pages = self.stream.info_with_subjects(self.source.subjects()).await;
+        let mut pages = pages.map_err(failed)?;
+        while let Some((subject, _)) = pages.try_next().await.map_err(failed)? {
+            found.push(subject);
+            if found.len() > self.subjects_max {
+                let (stream, found) = (self.source.stream.clone(), found.len());
+                return Err(NatsError::TooManySubjects { stream, found });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last message up to `seq` of each of `subjects`.
+    async fn last(&self, subjects: &[String], seq: u64) -> Result<Vec<Kept>, NatsError> {
+        let mut found: Vec<Kept> = Vec::new();
+        loop {
+            let after = found.last().map_or(0, |last| last.seq + 1);
+            let list = subjects.iter().map(|subject| json(subject)).collect::<Vec<_>>().join(",");
+            let request = format!(
+                "{{\"multi_last\":[{list}],\"up_to_seq\":{seq},\"batch\":{STREAM_SUBJECTS}{}}}",
+                if after > 0 { format!(",\"seq\":{after}") } else { String::new() }
+            );
+            let before = found.len();
+            let is_whole = self.ask(request, &mut found).await?;
+            if is_whole || found.len() == before {
+                return Ok(found);
+            }
+            found.sort_unstable_by_key(|message| message.seq);
+        }
+    }
+
+    /// Without updates that a snapshot replaces, and with all updates of each book; and the
+    /// subjects of books that have too many.
+    async fn with_books(
+        &self,
+        last: Vec<Kept>,
+        seq: u64,
+    ) -> Result<(Vec<Kept>, Vec<String>), NatsError> {
+        let mut snapshots = HashMap::new();
+        for message in &last {
+            if let Some(updates) = message.subject.strip_suffix(".@snapshot") {
+                snapshots.insert(updates.to_owned(), message.seq);
+            }
+        }
+        let (mut kept, mut broken) = (Vec::new(), Vec::new());
+        for message in last {
+            match snapshots.get(&message.subject) {
+                Some(&snapshot) if message.seq < snapshot => {}
+                Some(&snapshot) => {
+                    match self.range(&message.subject, snapshot + 1, seq).await? {
+                        Some(updates) => kept.extend(updates),
+                        // The channel's `prev` goes on from it.
+                        None => {
+                            broken.push(message.subject.clone());
+                            kept.push(message);
+                        }
+                    }
+                }
+                None => kept.push(message),
+            }
+        }
+        kept.retain(|message| {
+            (message.subject.strip_suffix(".@snapshot"))
+                .is_none_or(|updates| !broken.iter().any(|subject| subject == updates))
+        });
+        Ok((kept, broken))
+    }
+
+    /// The messages of a subject from one `seq` to another; none when they are too many.
+    async fn range(
+        &self,
+        subject: &str,
+        from: u64,
+        to: u64,
+    ) -> Result<Option<Vec<Kept>>, NatsError> {
+        let mut found: Vec<Kept> = Vec::new();
+        let mut after = from;
+        loop {
+            let request = format!(
+                "{{\"seq\":{after},\"next_by_subj\":{},\"batch\":{STREAM_RANGE}}}",
+                json(subject)
+            );
+            let before = found.len();
+            let is_whole = self.ask(request, &mut found).await?;
+            let is_past = found.last().is_some_and(|last| last.seq >= to);
+            found.retain(|message| message.seq <= to);
+            if is_whole || is_past || found.len() == before {
+                return Ok(Some(found));
+            }
+            if found.len() > STREAM_BOOK_MAX {
+                return Ok(None);
+            }
+            after = found.last().map_or(after, |last| last.seq + 1);
+        }
+    }
+
+    /// Finds out what came before each message on its channel.
+    async fn link(&self, kept: &mut [Kept], subjects: &[String]) -> Result<(), NatsError> {
+        let prefix = &self.source.prefix;
+        let channel = |subject: &str| {
+            Address::parse(subject, prefix).ok().map(|address| address.channel.to_owned())
+        };
+        let mut of_channel: HashMap<String, Vec<String>> = HashMap::new();
+        for subject in subjects {
+            if let Some(channel) = channel(subject) {
+                of_channel.entry(channel).or_default().push(subject.clone());
+            }
+        }
+        let wanted = kept.iter().enumerate().filter_map(|(place, message)| {
+            let all = of_channel.get(&channel(&message.subject)?)?;
+            (all.len() <= STREAM_LINKS_MAX).then_some((place, message.seq, all))
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let found: Vec<_> = stream::iter(wanted)
+            .map(async |(place, seq, all)| {
+                let before = if seq > 1 { self.last(all, seq - 1).await? } else { Vec::new() };
+                let prev = before.iter().map(|message| message.seq).max().unwrap_or_default();
+                Ok::<_, NatsError>((place, prev))
+            })
+            .buffer_unordered(STREAM_REQUESTS)
+            .try_collect()
+            .await?;
+        for (place, prev) in found {
+            kept[place].prev = Some(prev);
+        }
+        Ok(())
+    }
+
+    /// Asks for messages; true when there are no more behind those that came.
+    async fn ask(&self, request: String, found: &mut Vec<Kept>) -> Result<bool, NatsError> {
+        let client = &self.connection.client;
+        let inbox = client.new_inbox();
+        let what = "its last messages";
+        let failed = |error: String| self.refused(what, error);
+        let mut answers =
+            client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.source.stream);
+        (client.publish_with_reply(subject, inbox, request.into()).await)
+            .map_err(|error| failed(error.to_string()))?;
+        let patience = Duration::from_millis(STREAM_REQUEST_MS);
+        loop {
+            let answer = tokio::time::timeout(patience, answers.next()).await;
+            let answer = answer.map_err(|_| failed("no answer".into()))?;
+            let answer = answer.ok_or_else(|| failed("the connection is closed".into()))?;
+            match answer.status {
+                None => found.push(kept(answer).ok_or_else(|| failed("not understood".into()))?),
+                // The end of what there is, with how much there is beyond it.
+                Some(status) if status.as_u16() == 204 => {
+                    let pending = answer.headers.as_ref().and_then(|headers| {
+                        headers.get("Nats-Num-Pending").map(|value| value.as_str().to_owned())
+                    });
+                    return Ok(pending.is_none_or(|pending| pending == "0"));
+                }
+                Some(StatusCode::NOT_FOUND) => return Ok(true),
+                Some(status) => {
+                    let words = answer.description.unwrap_or_default();
+                    return Err(failed(format!("{status} {words}")));
+                }
+            }
+        }
+    }
+
+    fn refused(&self, what: &'static str, reason: String) -> NatsError {
+        NatsError::Refused { stream: self.source.stream.clone(), what, reason }
+    }
+}
+
+fn kept(answer: Message) -> Option<Kept> {
+    let headers = answer.headers?;
+    let text = |name| headers.get(name).map(|value| value.as_str());
+    let seq = text(NATS_SEQUENCE)?.parse().ok()?;
+    let time: jiff::Timestamp = text(NATS_TIME_STAMP)?.parse().ok()?;
+    let ts_in = u64::try_from(time.as_nanosecond()).ok()?;
+    let subject = text(NATS_SUBJECT)?.to_owned();
+    Some(Kept { seq, prev: None, ts_in, subject, data: answer.payload, headers })
+}
+
+fn json(text: &str) -> String {
+    let mut out = Vec::new();
+    crate::protocol::json::write_string(&mut out, text);
+    String::from_utf8(out).expect("it is made of text")
+}
+
+fn chunks(kept: &[Kept], broken: Vec<String>, prefix: &str) -> Vec<Chunk> {
+    let books_broken = broken.iter().filter_map(|subject| {
+        let address = Address::parse(subject, prefix).ok()?;
+        Some((address.channel.into(), address.key.map(|key| Box::from(&*key))))
+    });
+    let mut all =
+        vec![Chunk { is_sparse: true, books_broken: books_broken.collect(), ..Chunk::default() }];
+    for message in kept {
+        if all.last().is_none_or(Chunk::is_full) {
+            all.push(Chunk { is_sparse: true, ..Chunk::default() });
+        }
+        let raw = raw(
+            message.seq,
+            message.ts_in,
+            &message.subject,
+            Some(&message.headers),
+            &message.data,
+        );
+        let raw = Raw { prev: message.prev, ..raw };
+        all.last_mut().expect("one was just pushed").add(&raw, prefix);
+    }
+    all
+}
+
+/// A message with its headers' values.
+pub(super) fn raw<'a>(
+    seq: u64,
+    ts_in: u64,
+    subject: &'a str,
+    headers: Option<&'a HeaderMap>,
+    data: &'a [u8],
+) -> Raw<'a> {
+    let header = |name| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str());
+    Raw {
+        seq,
+        ts_in,
+        prev: None,
+        subject,
+        key: header("key"),
+        kind: header("kind"),
+        ts: header("ts"),
+        data,
+    }
+}
