@@ -11,6 +11,7 @@
 //! | [`sources`] | what turns the outside into events |
 //! | [`client`] | a subscriber that goes on through lost connections |
 //! | [`shell`] | the only place that names glommio, io_uring, sockets and the clock |
+//! | [`nats`] | the only place that names NATS and tokio: streams and buckets |
 //! | [`fanout`] | pure: sequencer, frame log, cohorts, connections, shard |
 //! | [`journal`] | what was published, on disk: records, segments, checkpoints, recovery |
 //! | [`handoff`] | the only cross-core data path: batch, ring, doorbell |
@@ -29,6 +30,7 @@ pub mod fanout;
 pub mod handoff;
 pub mod journal;
 pub mod limits;
+pub mod nats;
 pub mod protocol;
 pub mod server;
 pub mod shell;

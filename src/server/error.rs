@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::access::AccessError;
 use crate::journal::JournalError;
+use crate::nats::NatsError;
 use crate::shell::certificates::CertificateError;
 use crate::shell::checks::HostError;
 use crate::shell::control::ControlError;
@@ -24,8 +25,13 @@ pub enum StartError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The stream or the bucket cannot be used.
+    #[error("nats: {0}")]
+    Nats(#[from] NatsError),
     /// The journal was checked, and could not be read again.
-    #[error("journal: {0}; see dmesg for what the disk says, and start again")]
+    #[error(
+        "what was before could not be taken in: {0}; start again, and see dmesg if it is the disk"
+    )]
     Restore(io::Error),
     /// The file of the admin token cannot be used.
     #[error(

@@ -1,7 +1,8 @@
-//! The journal of a server: opened at the start, taken in by the shards before clients come.
+//! What a server goes on from, a journal or a stream: opened at the start, taken in by the shards
+//! before clients come.
 //!
-//! Not here: what is in it ([`crate::journal`]). Invariant: a client is welcomed by shards that
-//! have all of it, or not at all.
+//! Not here: what is in them ([`crate::journal`], [`crate::nats`]). Invariant: a client is welcomed
+//! by shards that have all of it, or not at all.
 
 use std::io;
 use std::sync::Arc;
@@ -9,34 +10,55 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::error::StartError;
-use crate::config::Settings;
+use crate::config::{Settings, SourceAddress};
 use crate::fanout::sequencer::Sequencer;
 use crate::journal::{self, Journal, Replay};
 use crate::limits::RESTORE_LOOK_MS;
+use crate::nats::{self, Room, Subscription};
 use crate::shell::executor::Thread;
 use crate::shell::feed::Feed;
 use crate::shell::life::Life;
 use crate::telemetry::Telemetry;
 
-/// Where the numbers of a server begin.
+/// Where the numbers of a server begin, and what there was before.
 pub(super) struct Beginning {
     pub(super) epoch: String,
+    /// Other servers have the same numbers.
+    pub(super) is_shared: bool,
     pub(super) sequencer: Sequencer,
     /// What there is on disk, and where it goes on.
     pub(super) journal: Option<(Replay, Journal)>,
+    /// The stream that gives the numbers, if one does.
+    pub(super) stream: Option<Subscription>,
 }
 
 impl Beginning {
-    /// Opens the journal, if there is to be one.
+    /// Opens the journal, if there is to be one, or finds the stream.
     ///
     /// # Errors
     /// It cannot be used.
     pub(super) fn open(settings: &Settings) -> Result<Self, StartError> {
         let epoch = ulid::Ulid::generate().to_string();
         let (channels_max, keys_max) = (settings.channels_max, settings.keys_max);
+        let fresh = || Sequencer::new(channels_max, keys_max);
+        let stream = settings.sources.iter().find_map(|source| match &source.address {
+            SourceAddress::Nats(stream) => Some(stream),
+            _ => None,
+        });
+        if let Some(stream) = stream {
+            let room = Room { bytes: settings.log_bytes, subjects: channels_max + 2 * keys_max };
+            let stream = nats::subscribe(stream, room)?;
+            let (epoch, stream) = (stream.epoch.clone(), Some(stream));
+            return Ok(Self { epoch, is_shared: true, sequencer: fresh(), journal: None, stream });
+        }
         let Some(journal) = &settings.journal else {
-            let sequencer = Sequencer::new(channels_max, keys_max);
-            return Ok(Self { epoch, sequencer, journal: None });
+            return Ok(Self {
+                epoch,
+                is_shared: false,
+                sequencer: fresh(),
+                journal: None,
+                stream: None,
+            });
         };
         let opened = journal::open(journal, &epoch)?;
         tracing::info!(
@@ -47,12 +69,21 @@ impl Beginning {
         );
         let sequencer = Sequencer::restore(&opened.tables, channels_max, keys_max);
         let journal = Some((opened.replay, opened.journal));
-        Ok(Self { epoch: opened.epoch, sequencer, journal })
+        Ok(Self { epoch: opened.epoch, is_shared: false, sequencer, journal, stream: None })
+    }
+
+    /// What the numbers are of, and whether other servers have the same.
+    pub(super) fn numbers(&self) -> (&str, bool) {
+        (&self.epoch, self.is_shared)
     }
 
     /// The stage that a server is in that begins here.
     pub(super) fn life(&self) -> Life {
-        if self.journal.is_some() { Life::restoring() } else { Life::default() }
+        if self.journal.is_some() || self.stream.is_some() {
+            Life::restoring()
+        } else {
+            Life::default()
+        }
     }
 }
 

@@ -39,6 +39,7 @@ impl Keeper {
             if self.asked.try_iter().count() > 0 {
                 self.reload();
             }
+            self.reloads.take_rules();
             let now_ns = clock::now().monotonic_ns;
             if now_ns - looked_ns > FILES_MS * 1_000_000 {
                 self.reloads.reload_changed();

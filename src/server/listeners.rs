@@ -11,6 +11,7 @@ use super::error::{StartError, bind_error, no_doorman};
 use super::sources::{self, Ready};
 use crate::access::Gate;
 use crate::config::Settings;
+use crate::nats::Subscription;
 use crate::shell::accept::Entrance;
 use crate::shell::certificates::Certificates;
 use crate::shell::control::{CONTROL_MODE, ControlListener};
@@ -44,6 +45,7 @@ impl Listeners {
         doorman: &Doorman,
         gate: &Arc<Gate>,
         certificates: Option<&Arc<Certificates>>,
+        stream: Option<Subscription>,
     ) -> Result<Self, StartError> {
         let mut estate = Estate::new(settings.take_over.as_deref(), settings.control.is_some())?;
         let mut entrances = settings.cores.iter().map(|_| Vec::new()).collect::<Vec<_>>();
@@ -60,7 +62,8 @@ impl Listeners {
         let tls = settings.tls.as_ref();
         let tls = tls.map(|tls| share(&mut estate, "tls_listen", tls.listen, certificates));
         let tls = tls.transpose()?;
-        let (urls, sources) = sources::bind(settings, &mut estate, doorman, gate, certificates)?;
+        let (urls, sources) =
+            sources::bind(settings, &mut estate, doorman, gate, certificates, stream)?;
         let admin = settings.admin.map(|address| admin(&mut estate, address, doorman));
         let admin = admin.transpose()?;
         let control = settings.control.as_deref().map(|path| {

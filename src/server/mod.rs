@@ -8,11 +8,14 @@
 
 mod admin;
 mod drain;
+#[cfg(feature = "echo")]
+pub mod echo;
 mod error;
 mod journal;
 mod keeper;
 mod listeners;
 mod reload;
+mod rules;
 mod shards;
 mod sources;
 
@@ -24,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender as Asker, channel};
 use std::time::Duration;
 
-use crate::access::{Addresses, Gate};
+use crate::access::Addresses;
 use crate::config::Settings;
 use crate::fanout::shard::ShardSettings;
 use crate::handoff::batch::Batch;
@@ -55,6 +58,7 @@ use keeper::Keeper;
 use listeners::Listeners;
 use reload::Reloads;
 pub use reload::Reread;
+pub use rules::check_access;
 use sources::Ready;
 
 /// A running server; dropping it stops it without patience.
@@ -98,13 +102,15 @@ impl Server {
             );
         }
         // Before anything is taken over: it cannot be shared with the server before.
-        let beginning = Beginning::open(settings)?;
+        let mut beginning = Beginning::open(settings)?;
         let life = Arc::new(beginning.life());
         let doorman = Doorman::start(Arc::clone(&life)).map_err(no_doorman)?;
-        let gate = Arc::new(Gate::load(settings.access.as_deref())?);
+        let (gate, bucket) = rules::open(settings.access.as_ref())?;
+        let gate = Arc::new(gate);
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?;
         let token = admin::token(settings)?;
-        let mut bound = Listeners::bind(settings, &doorman, &gate, certificates.as_ref())?;
+        let stream = beginning.stream.take();
+        let mut bound = Listeners::bind(settings, &doorman, &gate, certificates.as_ref(), stream)?;
 
         let telemetry = Arc::new(Telemetry::with_sources(settings.cores.len(), &bound.urls));
         let mailboxes: Vec<_> = settings.cores.iter().map(|_| Arc::<Mailbox>::default()).collect();
@@ -124,9 +130,9 @@ impl Server {
             ingest: None,
             admin_pages: None,
         };
-        let reloads = Reloads::new(reread, in_force, Arc::clone(&gate), certificates);
+        let reloads = Reloads::new(reread, in_force, Arc::clone(&gate), certificates, bucket);
         let shard_settings =
-            shards::settings(settings, connections_allowed, gate, &beginning.epoch);
+            shards::settings(settings, connections_allowed, gate, beginning.numbers());
         let about = server.about(settings, &beginning.epoch);
         let mut ticks =
             ticker::start(executors(settings)).map_err(|error| no_thread("ticker", &error))?;
@@ -182,6 +188,12 @@ impl Server {
     #[must_use]
     pub fn stop_timeout(&self) -> Duration {
         self.drain.in_force.load().stop_timeout
+    }
+
+    /// Why the server cannot go on, if it cannot.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.drain.life.failure()
     }
 
     /// True once a drain has begun.
@@ -310,7 +322,7 @@ impl Server {
         settings: &Settings,
         beginning: Beginning,
         rings: Vec<Sender<Arc<Batch>>>,
-        ready: Vec<Ready>,
+        mut ready: Vec<Ready>,
         mut ticks: Ticks,
     ) -> Result<Receiver<io::Result<u64>>, StartError> {
         let Beginning { sequencer, journal, .. } = beginning;
@@ -327,7 +339,12 @@ impl Server {
         }
         let thread = start_thread("ingest", settings.ingest_core, move || async move {
             let feed = Feed::new(sequencer, rings, telemetry, life);
-            let done = journal::restore(&feed, journal).await;
+            let mut done = journal::restore(&feed, journal).await;
+            for source in &mut ready {
+                if let Some(seq) = sources::take_in(source, &feed).await {
+                    done = seq;
+                }
+            }
             let is_whole = done.is_ok();
             // Nobody waits for it if another part of the start has failed.
             let _ = said.send(done);
@@ -341,6 +358,7 @@ impl Server {
             while !feed.is_stopping() {
                 ticks.next().await;
             }
+            feed.settle().await;
             feed.close_journal();
         })?;
         self.ingest = Some(thread);

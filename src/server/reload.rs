@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::rules::Bucket;
 use crate::access::Gate;
 use crate::config::Settings;
 use crate::config::changes::{Changes, changes};
@@ -51,6 +52,8 @@ pub(super) struct Reloads {
     in_force: Arc<InForce>,
     gate: Arc<Gate>,
     certificates: Option<Arc<Certificates>>,
+    /// Where the rules come from, if not from files.
+    bucket: Option<Bucket>,
     /// What the files of the access rules were like when they were last read.
     rules: Vec<Stamp>,
 }
@@ -64,9 +67,10 @@ impl Reloads {
         in_force: Arc<InForce>,
         gate: Arc<Gate>,
         certificates: Option<Arc<Certificates>>,
+        bucket: Option<Bucket>,
     ) -> Self {
         let rules = stamps(&gate);
-        Self { settings, in_force, gate, certificates, rules }
+        Self { settings, in_force, gate, certificates, bucket, rules }
     }
 
     /// Reads everything again.
@@ -110,6 +114,14 @@ impl Reloads {
             };
         }
         Ok(changes)
+    }
+
+    /// Puts rules in force that have come from a bucket.
+    pub(super) fn take_rules(&self) {
+        let Some(bucket) = &self.bucket else { return };
+        if let Some(result) = bucket.take(&self.gate) {
+            log(RULES, result.map_err(|error| error.to_string()));
+        }
     }
 
     /// Reads again what has changed since it was last read or tried to be.

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use crate::access::Gate;
-use crate::config::Settings;
 use crate::config::rule::ChannelRule;
+use crate::config::{CompressionSettings, Settings};
+use crate::fanout::encoders::Compression;
 use crate::fanout::shard::ShardSettings;
 use crate::protocol::channel::Pattern;
 use crate::protocol::policy::Policy;
 use crate::protocol::terms::{Interval, Rule, Rules, Wish};
+use crate::protocol::ws::deflate::{Terms, WINDOW_BITS_MAX};
 use crate::shell::clock;
 
 /// The settings of each shard; descriptors are enough for `connections_allowed` of its connections.
@@ -19,11 +21,16 @@ pub(super) fn settings(
     settings: &Settings,
     connections_allowed: usize,
     gate: Arc<Gate>,
-    epoch: &str,
+    (epoch, is_shared): (&str, bool),
 ) -> ShardSettings {
+    let compression = settings.compression.map(|settings| {
+        let CompressionSettings { level, message_bytes_min } = settings;
+        Compression { level, message_bytes_min }
+    });
     ShardSettings {
         node: settings.node.as_str().into(),
         epoch: epoch.into(),
+        is_shared,
         log_bytes: settings.log_bytes,
         connections_max: settings.connections_max.min(connections_allowed),
         subscriptions_max: settings.subscriptions_max,
@@ -39,8 +46,21 @@ pub(super) fn settings(
         ping_ns: clock::nanoseconds(settings.liveness.ping_interval),
         pong_ns: clock::nanoseconds(settings.liveness.pong_timeout),
         idle_ns: clock::nanoseconds(settings.liveness.idle_timeout),
+        compression: compression.unwrap_or_default(),
+        deflate: terms(settings),
+        #[cfg(feature = "echo")]
+        echo: settings.echo,
         ..ShardSettings::default()
     }
+}
+
+/// On which terms messages may be compressed; none: they may not.
+fn terms(settings: &Settings) -> Option<Terms> {
+    #[cfg(feature = "echo")]
+    if settings.echo {
+        return Some(Terms::own());
+    }
+    settings.compression.map(|_| Terms::shared(WINDOW_BITS_MAX))
 }
 
 /// The operator's rules as the protocol has them.

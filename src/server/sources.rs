@@ -3,6 +3,7 @@
 //! Not here: what a source does with its bytes ([`crate::sources`]). Invariant: a source that is
 //! bound has said under which URL.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,19 +11,32 @@ use std::sync::Arc;
 use super::error::{SOURCE_TCP, SOURCE_TLS, SOURCE_UNIX, StartError, bind_error};
 use crate::access::Gate;
 use crate::config::{Settings, Source, SourceAddress};
+use crate::nats::Subscription;
 use crate::shell::certificates::Certificates;
 use crate::shell::doorman::Doorman;
 use crate::shell::estate::Estate;
 use crate::shell::feed::Feed;
 use crate::shell::net::Listener;
 use crate::sources::producers::{self, SourceSettings};
-use crate::sources::{replay, stdin};
+use crate::sources::{nats, replay, stdin};
 
 /// A source that is ready to run, on the ingest thread.
 pub(super) enum Ready {
     Producers(Listener, SourceSettings),
     Stdin(SourceSettings),
     Replay(crate::config::Replay, SourceSettings),
+    Nats(Subscription, SourceSettings),
+}
+
+/// Takes in what a source has had before the start, and says up to which `seq`; none when it keeps
+/// nothing.
+pub(super) async fn take_in(source: &mut Ready, feed: &Feed) -> Option<io::Result<u64>> {
+    match source {
+        Ready::Nats(subscription, settings) => {
+            Some(nats::take_in(subscription, feed, settings).await)
+        }
+        _ => None,
+    }
 }
 
 /// Runs a source until it ends.
@@ -48,6 +62,7 @@ pub(super) async fn run(source: Ready, feed: Feed) {
             replay::run(replay, feed.clone(), settings).await;
             set_up(number, false);
         }
+        Ready::Nats(subscription, settings) => nats::run(subscription, feed, settings).await,
     }
 }
 
@@ -67,6 +82,7 @@ pub(super) fn bind(
     doorman: &Doorman,
     gate: &Arc<Gate>,
     certificates: Option<&Arc<Certificates>>,
+    mut stream: Option<Subscription>,
 ) -> Result<(Vec<String>, Vec<Ready>), StartError> {
     let mut urls = Vec::new();
     let mut ready = Vec::new();
@@ -101,6 +117,10 @@ pub(super) fn bind(
                 (format!("unix://{}", path.display()), Ready::Producers(listener, producer))
             }
             SourceAddress::Stdin => ("stdin://".to_owned(), Ready::Stdin(producer)),
+            SourceAddress::Nats(address) => {
+                let stream = stream.take().expect("the configuration allows one, and it was found");
+                (address.to_string(), Ready::Nats(stream, producer))
+            }
             SourceAddress::Replay(replay) => {
                 (replay.to_string(), Ready::Replay(replay.clone(), producer))
             }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use crate::limits::{
     CLIENT_CONNECT_MS, CLIENT_MESSAGE_BYTES_MAX, CLOSE_MS, READ_BYTES, UPGRADE_BYTES_MAX,
 };
-use crate::protocol::ws::client::{key, parse_response, write_request};
+use crate::protocol::ws::client::{Request, key, parse_answer};
 use crate::protocol::ws::close;
+use crate::protocol::ws::deflate::{Agreed, Inflater};
 use crate::protocol::ws::frame::{Opcode, write_masked};
 use crate::protocol::ws::handshake::SUBPROTOCOL;
 use crate::protocol::ws::reader::{Message, Reader, Role};
@@ -36,10 +37,26 @@ pub enum Status {
     Ended,
 }
 
+/// A message of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// JSON.
+    Text(&'a str),
+    /// An event of the binary form.
+    Binary(&'a [u8]),
+}
+
+/// The sub-protocols that are offered where the binary one is wanted.
+const BINARY_OR_JSON: &str = "fanfare.v1.bin, fanfare.v1.json";
+
 /// Connects, as often as is asked for.
 #[derive(Debug, Default)]
 pub struct Dialer {
     files: TrustFiles,
+    /// Compressed messages are asked for.
+    compress: bool,
+    /// Binary messages are asked for.
+    binary: bool,
     /// Loaded when it is first needed, and kept: with it come the sessions to resume.
     trust: OnceLock<Trust>,
 }
@@ -48,7 +65,19 @@ impl Dialer {
     /// One that uses `files` for `wss://`.
     #[must_use]
     pub const fn new(files: TrustFiles) -> Self {
-        Self { files, trust: OnceLock::new() }
+        Self { files, compress: false, binary: false, trust: OnceLock::new() }
+    }
+
+    /// One that asks servers to compress their messages, too; they need not.
+    #[must_use]
+    pub fn compressing(self, compress: bool) -> Self {
+        Self { compress, ..self }
+    }
+
+    /// One that asks servers for events as binary messages, too; they need not.
+    #[must_use]
+    pub fn binary(self, binary: bool) -> Self {
+        Self { binary, ..self }
     }
 
     /// Connects to `ws://HOST[:PORT][/PATH]` or `wss://…` and upgrades, with `token` as a bearer
@@ -72,11 +101,22 @@ impl Dialer {
         let mut client = Client {
             link,
             reader: Reader::new(Role::Client, CLIENT_MESSAGE_BYTES_MAX),
+            agreed: None,
+            inflater: None,
             input: vec![0; READ_BYTES],
             early: 0,
             output: Vec::new(),
         };
-        client.upgrade(host, path, token).map_err(|error| named(host, error))?;
+        let key = key(random::nonce());
+        let request = Request {
+            host,
+            path,
+            key: &key,
+            subprotocol: Some(if self.binary { BINARY_OR_JSON } else { SUBPROTOCOL }),
+            token,
+            deflate: self.compress,
+        };
+        client.upgrade(&request).map_err(|error| named(host, error))?;
         Ok(client)
     }
 
@@ -94,6 +134,9 @@ impl Dialer {
 pub struct Client {
     link: Link,
     reader: Reader,
+    /// What holds for compression.
+    agreed: Option<Agreed>,
+    inflater: Option<Box<Inflater>>,
     input: Vec<u8>,
     /// Bytes at the front of `input` that came with the upgrade's answer.
     early: usize,
@@ -101,13 +144,10 @@ pub struct Client {
 }
 
 impl Client {
-    fn upgrade(&mut self, host: &str, path: &str, token: Option<&str>) -> Result<(), ClientError> {
+    fn upgrade(&mut self, request: &Request<'_>) -> Result<(), ClientError> {
+        let host = request.host;
         let ended = |error| ClientError::UpgradeEnded(host.to_owned(), error);
-        let mut nonce = [0; 16];
-        nonce[..8].copy_from_slice(&random::number().to_ne_bytes());
-        nonce[8..].copy_from_slice(&random::number().to_ne_bytes());
-        let key = key(nonce);
-        write_request(&mut self.output, host, path, &key, Some(SUBPROTOCOL), token);
+        request.write(&mut self.output);
         self.flush().map_err(ended)?;
         let end_ns = clock::now().monotonic_ns + CLIENT_CONNECT_MS * 1_000_000;
         let mut filled = 0;
@@ -120,11 +160,14 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(ended(in_words(error))),
             }
-            let head = parse_response(&self.input[..filled], &key)
+            let answer = parse_answer(&self.input[..filled], request.key, request.deflate)
                 .map_err(|error| ClientError::Upgrade(host.to_owned(), error))?;
-            if let Some(head) = head {
-                self.input.copy_within(head..filled, 0);
-                self.early = filled - head;
+            if let Some(answer) = answer {
+                self.input.copy_within(answer.head_len..filled, 0);
+                self.early = filled - answer.head_len;
+                self.agreed = answer.deflate;
+                let inflater = |agreed: Agreed| Box::new(Inflater::new(agreed.server_context));
+                self.inflater = answer.deflate.map(inflater);
                 return Ok(());
             }
         }
@@ -136,23 +179,29 @@ impl Client {
         self.link.security()
     }
 
+    /// What holds for compression; none: nothing is compressed.
+    #[must_use]
+    pub const fn compression(&self) -> Option<Agreed> {
+        self.agreed
+    }
+
     /// Sends one text message.
     ///
     /// # Errors
     /// The connection's.
     pub fn send_text(&mut self, text: &str) -> Result<(), ClientError> {
-        write_masked(&mut self.output, Opcode::Text, text.as_bytes(), mask());
+        write_masked(&mut self.output, Opcode::Text, text.as_bytes(), random::mask());
         Ok(self.flush()?)
     }
 
-    /// Reads once and gives every text message in it to `take`; answers pings and the close.
+    /// Reads once and gives every message in it to `take`; answers pings and the close.
     ///
     /// # Errors
     /// The connection's, or the server's violation, which is answered by its close code.
     pub fn read(
         &mut self,
         timeout: Duration,
-        mut take: impl FnMut(&str),
+        mut take: impl FnMut(Said<'_>),
     ) -> Result<Status, ClientError> {
         let filled = match std::mem::take(&mut self.early) {
             0 => match self.fill(timeout)? {
@@ -165,15 +214,17 @@ impl Client {
         let mut at = 0;
         loop {
             let mut used = 0;
-            let message = self.reader.next_message(&mut self.input[at..filled], &mut used);
+            let (rest, inflater) = (&mut self.input[at..filled], self.inflater.as_deref_mut());
+            let message = self.reader.next_message_of(rest, &mut used, inflater);
             at += used;
             match message {
                 Ok(None) => break,
-                Ok(Some(Message::Text(text))) => take(text),
+                Ok(Some(Message::Text(text))) => take(Said::Text(text)),
+                Ok(Some(Message::Binary(message))) => take(Said::Binary(message)),
                 Ok(Some(Message::Ping(payload))) => {
-                    write_masked(&mut self.output, Opcode::Pong, payload, mask());
+                    write_masked(&mut self.output, Opcode::Pong, payload, random::mask());
                 }
-                Ok(Some(Message::Pong(_) | Message::Binary(_))) => {}
+                Ok(Some(Message::Pong(_))) => {}
                 Ok(Some(Message::Close { code, reason })) => {
                     let status = Status::Closed(code, reason.to_owned());
                     self.send_close(code.unwrap_or(close::NORMAL));
@@ -216,7 +267,7 @@ impl Client {
 
     /// The peer may be gone already, which is no failure of a close.
     fn send_close(&mut self, code: u16) {
-        write_masked(&mut self.output, Opcode::Close, &code.to_be_bytes(), mask());
+        write_masked(&mut self.output, Opcode::Close, &code.to_be_bytes(), random::mask());
         let _gone = self.flush();
     }
 
@@ -287,51 +338,5 @@ fn quiet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
-/// A fresh mask; unpredictable enough for its purpose, which is to keep proxies from being fooled.
-fn mask() -> [u8; 4] {
-    let [first, second, third, fourth, ..] = random::number().to_ne_bytes();
-    [first, second, third, fourth]
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_split_and_wrong_ones_say_what_is_right() {
-        let url = |secure, host, path| Url { secure, host, path };
-        for (text, parts) in [
-            ("ws://localhost:9001", url(false, "localhost:9001", "/v1")),
-            ("wss://[::1]:9443/v1?x=1", url(true, "[::1]:9443", "/v1?x=1")),
-        ] {
-            assert_eq!(split_url(text).unwrap(), parts);
-        }
-        for (url, part) in [
-            ("http://a:1", "ws://HOST:PORT/v1"),
-            ("ws://", "ws://HOST:PORT/v1"),
-            ("ws://a b/", "ws://HOST:PORT/v1"),
-        ] {
-            let error = split_url(url).unwrap_err().to_string();
-            assert!(error.contains(part), "{url}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_is_sent_in_the_clear_is_exposed_unless_it_stays_on_this_host() {
-        for url in ["ws://a.example/v1", "ws://10.0.0.1:9001", "ws://localhost.example"] {
-            assert!(is_exposed(url), "{url}");
-        }
-        for url in ["wss://a.example", "ws://localhost:9001/v1", "ws://127.0.0.2", "ws://[::1]:1"] {
-            assert!(!is_exposed(url), "{url}");
-        }
-    }
-
-    #[test]
-    fn where_nobody_listens_the_error_says_what_to_start() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let url = format!("ws://{free}/v1");
-        let error = Dialer::default().connect(&url, None).unwrap_err();
-        assert!(matches!(error, ClientError::Refused(_)), "{error}");
-        assert!(error.to_string().contains("fanfare demo"));
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use rustls::{
 };
 
 use super::dial::Producer;
+use crate::protocol::ws::deflate::{Agreed, Terms};
 use crate::protocol::ws::frame::{Opcode, write_frame};
 use crate::protocol::ws::handshake::{Parsed, parse, write_accept};
 
@@ -51,17 +52,27 @@ pub(crate) fn nobody() -> String {
 
 /// Upgrades a client and sends `welcome` with the answer; the head of its request.
 pub(crate) fn upgrade(stream: &mut (impl Read + Write), welcome: &str) -> String {
+    upgrade_on(None, stream, welcome).0
+}
+
+/// The same with compression on these terms, if there are any; also what was agreed on.
+pub(crate) fn upgrade_on(
+    terms: Option<Terms>,
+    stream: &mut (impl Read + Write),
+    welcome: &str,
+) -> (String, Option<Agreed>) {
     let (mut head, mut byte) = (Vec::new(), [0]);
     loop {
         stream.read_exact(&mut byte).unwrap();
         head.push(byte[0]);
-        if let Ok(Parsed::Request { upgrade, .. }) = parse(&head) {
+        if let Ok(Parsed::Request { mut upgrade, .. }) = parse(&head) {
+            upgrade.deflate = terms.and_then(|terms| terms.agree(&upgrade.offers));
             let mut answer = Vec::new();
             write_accept(&mut answer, &upgrade);
             // The welcome rides on the answer, as it may on a real server.
             write_frame(&mut answer, Opcode::Text, welcome.as_bytes());
             stream.write_all(&answer).unwrap();
-            return String::from_utf8(head).unwrap();
+            return (String::from_utf8(head).unwrap(), upgrade.deflate);
         }
     }
 }

@@ -10,14 +10,18 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use glommio::sync::Semaphore;
 
 use crate::fanout::Now;
-use crate::fanout::sequencer::{Refused, Sequencer};
+use crate::fanout::sequencer::{Place, Refused, Sequencer};
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::Sender;
 use crate::journal::{Journal, Replay};
+use crate::limits::{RESTORE_LOOK_MS, STREAM_END_MS};
+use crate::nats::Outlet;
 use crate::protocol::event::Event;
 use crate::telemetry::{IngestCounters, SourceCounters, Telemetry};
 
@@ -31,6 +35,8 @@ struct Shared {
     rings: RefCell<Vec<Sender<Arc<Batch>>>>,
     turn: Semaphore,
     journal: RefCell<Option<Journal>>,
+    /// Where what sources offer goes instead, to come back with its place in a stream.
+    outlet: RefCell<Option<Outlet>>,
     telemetry: Arc<Telemetry>,
     life: Arc<Life>,
 }
@@ -53,6 +59,7 @@ impl Feed {
             rings: RefCell::new(rings),
             turn: Semaphore::new(1),
             journal: RefCell::new(None),
+            outlet: RefCell::new(None),
             telemetry,
             life,
         }))
@@ -67,15 +74,51 @@ impl Feed {
     /// Gives an event its place in the total order; [`Self::publish`] sends it out.
     ///
     /// # Errors
-    /// When the event needs a new channel or key and there is no room.
-    pub fn offer(&self, event: &Event<'_>, ts_in: u64) -> Result<u64, Refused> {
+    /// When the event needs a new channel or key and there is no room, or is too large for the
+    /// stream that it is to go to.
+    pub fn offer(&self, event: &Event<'_>, ts_in: u64) -> Result<(), Refused> {
+        if let Some(outlet) = &mut *self.0.outlet.borrow_mut() {
+            return match outlet.offer(event) {
+                true => Ok(()),
+                false => Err(Refused::TooLarge(outlet.bytes_max())),
+            };
+        }
         let mut sequencer = self.0.sequencer.borrow_mut();
-        let seq = sequencer.handle_event(event, ts_in)?;
+        sequencer.handle_event(event, ts_in)?;
+        self.count(&sequencer);
+        Ok(())
+    }
+
+    /// Takes an event that has its place already; the only source does that.
+    ///
+    /// # Errors
+    /// As for [`Self::offer`].
+    pub fn place(&self, event: &Event<'_>, place: Place) -> Result<(), Refused> {
+        let mut sequencer = self.0.sequencer.borrow_mut();
+        sequencer.handle_placed(event, place)?;
+        self.count(&sequencer);
+        Ok(())
+    }
+
+    fn count(&self, sequencer: &Sequencer) {
         let counters = self.counters();
         counters.events.add(1);
-        counters.head_seq.set(seq);
+        counters.head_seq.set(sequencer.seq_last());
         counters.channels.set(sequencer.channel_count() as u64);
-        Ok(seq)
+    }
+
+    /// Changes the batch under construction otherwise than by an event.
+    pub fn mark<T>(&self, change: impl FnOnce(&mut Sequencer) -> T) -> T {
+        let mut sequencer = self.0.sequencer.borrow_mut();
+        let value = change(&mut sequencer);
+        self.counters().head_seq.set(sequencer.seq_last());
+        value
+    }
+
+    /// The last `seq` that was given or noted as lost.
+    #[must_use]
+    pub fn seq_last(&self) -> u64 {
+        self.0.sequencer.borrow().seq_last()
     }
 
     /// Waits until the batch has room for an event; call [`Self::offer`] at once, because other
@@ -89,11 +132,54 @@ impl Feed {
     /// True when the batch is to be published before another event.
     #[must_use]
     pub fn is_full(&self) -> bool {
+        match &*self.0.outlet.borrow() {
+            Some(outlet) => outlet.is_full(),
+            None => self.is_batch_full(),
+        }
+    }
+
+    /// True when what was placed is to be passed on before another event.
+    #[must_use]
+    pub fn is_batch_full(&self) -> bool {
         self.0.sequencer.borrow().is_batch_full()
     }
 
     /// Puts all that was offered into every ring, and waits where one is full.
     pub async fn publish(&self) {
+        if self.0.outlet.borrow().is_none() {
+            return self.pass_on().await;
+        }
+        poll_fn(|context| match &mut *self.0.outlet.borrow_mut() {
+            Some(outlet) => outlet.poll_flush(context),
+            None => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// What is offered from now on goes into a stream.
+    pub fn forward_to(&self, outlet: Outlet) {
+        *self.0.outlet.borrow_mut() = Some(outlet);
+    }
+
+    /// Waits until what was offered is in the stream (bounded), if it goes into one.
+    pub async fn settle(&self) {
+        if self.0.outlet.borrow().is_none() {
+            return;
+        }
+        self.publish().await;
+        let end_ns = self.now().monotonic_ns + STREAM_END_MS * 1_000_000;
+        let unsettled = || self.0.outlet.borrow().as_ref().map_or(0, Outlet::unsettled);
+        while unsettled() > 0 {
+            if self.now().monotonic_ns > end_ns {
+                let count = unsettled();
+                return tracing::error!("{count} accepted events may not be in the stream");
+            }
+            executor::sleep(Duration::from_millis(RESTORE_LOOK_MS)).await;
+        }
+    }
+
+    /// Puts all that was placed into every ring, and waits where one is full.
+    pub async fn pass_on(&self) {
         let Ok(_turn) = self.0.turn.acquire_permit(1).await else { return };
         let Some(batch) = self.0.sequencer.borrow_mut().next_batch() else { return };
         self.note(&batch);
@@ -151,6 +237,17 @@ impl Feed {
                 poll_fn(|context| self.0.rings.borrow_mut()[number].poll_room(context)).await;
             }
         }
+    }
+
+    /// All counters of the server.
+    #[must_use]
+    pub fn telemetry(&self) -> Arc<Telemetry> {
+        Arc::clone(&self.0.telemetry)
+    }
+
+    /// Ends the server, because what it serves is not right any more.
+    pub fn fail(&self, why: String) {
+        self.0.life.fail(why);
     }
 
     /// The ingest thread's counters.

@@ -11,10 +11,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::access::{Credential, Denied, Member, Network, Permit};
+use crate::fanout::connection::ConnectionId;
+use crate::fanout::shard::stream::Refused;
 use crate::limits::{CLOSE_MS, UPGRADE_BYTES_MAX};
+use crate::protocol::encoding::Encoding;
+use crate::protocol::query;
 use crate::protocol::tls::TlsError;
 use crate::protocol::ws::close::CloseReason;
-use crate::protocol::ws::handshake::{self, Parsed, Rejection, Upgrade};
+use crate::protocol::ws::deflate::Agreed;
+use crate::protocol::ws::handshake::{self, Events, Parsed, Rejection, Upgrade};
 
 use super::admission::{at_capacity, retry_after_s};
 use super::clock;
@@ -33,7 +38,7 @@ pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) 
         Ok(permit) => shake_hands(&core, &mut wire, permit).await,
         Err(rejection) => Err(Some(rejection)),
     };
-    let (member, mut rest) = match opened {
+    let opened = match opened {
         Ok(opened) => opened,
         Err(rejection) => {
             core.count_refusal(rejection);
@@ -49,36 +54,90 @@ pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) 
         }
     };
     core.end_handshake();
-    if let Err(error) = open_channel(&core, wire, member, peer, &mut rest) {
+    let attached = match opened {
+        Opened::WebSocket(channel) => open_channel(&core, wire, channel, peer),
+        Opened::Events { member, head, request } => {
+            let begun =
+                core.shard.borrow_mut().handle_stream(member, &head, &request, clock::now());
+            match begun {
+                Ok(id) => attach(&core, wire, id, peer),
+                Err(refused) => return turn_away(&core, wire, &refused).await,
+            }
+        }
+    };
+    core.handle_closed();
+    core.kick();
+    if let Err(error) = attached {
         tracing::warn!(shard = core.number, %error, "cannot watch a client; see kernel-tuning.md");
     }
 }
 
-/// Gives an upgraded socket to those of the open connections, with what came behind its request.
-fn open_channel(
-    core: &Core,
-    wire: Wire,
-    member: Member,
-    peer: Option<IpAddr>,
-    rest: &mut [u8],
-) -> io::Result<()> {
-    let (descriptor, session) = wire.into_parts()?;
-    let id = core.shard.borrow_mut().handle_open(member, clock::now());
-    let inserted = core.sockets.borrow_mut().insert(id, descriptor, session, peer);
-    match &inserted {
-        Ok(()) => {
-            let socket = || core.sockets.borrow().see(id).map(Place::look_at).unwrap_or_default();
-            core.shard.borrow_mut().handle_bytes_of(id, rest, &socket, clock::now());
-        }
-        Err(_) => core.shard.borrow_mut().handle_end(id, CloseReason::Io),
+/// Opens a channel, with what its request asked for and what came behind it.
+fn open_channel(core: &Core, wire: Wire, channel: Channel, peer: Option<IpAddr>) -> io::Result<()> {
+    let Channel { member, encoding, agreed, request, mut rest } = channel;
+    let id = core.shard.borrow_mut().handle_open(member, encoding, clock::now());
+    if let Some(agreed) = agreed {
+        core.shard.borrow_mut().handle_agreed(id, agreed);
     }
-    core.handle_closed();
-    core.kick();
-    inserted
+    attach(core, wire, id, peer)?;
+    let socket = || core.sockets.borrow().see(id).map(Place::look_at).unwrap_or_default();
+    let mut shard = core.shard.borrow_mut();
+    if let Some(text) = request {
+        shard.handle_request(id, &text, &socket, clock::now());
+    }
+    shard.handle_bytes_of(id, &mut rest, &socket, clock::now());
+    Ok(())
 }
 
-/// What opened the channel, and what came behind the request in one piece.
-type Opened = (Member, Vec<u8>);
+/// Gives the socket of a connection that the shard has just opened to those of the open
+/// connections; without it, that one ends.
+fn attach(core: &Core, wire: Wire, id: ConnectionId, peer: Option<IpAddr>) -> io::Result<()> {
+    let attached = wire.into_parts().and_then(|(descriptor, session)| {
+        core.sockets.borrow_mut().insert(id, descriptor, session, peer)
+    });
+    if attached.is_err() {
+        core.shard.borrow_mut().handle_end(id, CloseReason::Io);
+    }
+    attached
+}
+
+/// Answers a request for an event stream that does not begin.
+async fn turn_away(core: &Core, mut wire: Wire, refused: &Refused) {
+    core.handle_closed();
+    if core.admission.may_linger() {
+        let mut answer = Vec::new();
+        handshake::write_events_refusal(&mut answer, refused.code, &refused.reply);
+        let farewell = say_farewell(&mut wire, &answer);
+        executor::within(Duration::from_millis(CLOSE_MS), farewell).await;
+        core.admission.has_lingered();
+    }
+}
+
+/// What was opened.
+enum Opened {
+    WebSocket(Channel),
+    /// A stream of Server-Sent Events, still to be begun.
+    Events {
+        member: Member,
+        /// The head of the response.
+        head: Vec<u8>,
+        /// The request that its URL stands for.
+        request: String,
+    },
+}
+
+/// What opened the channel.
+struct Channel {
+    member: Member,
+    /// How the client gets its events.
+    encoding: Encoding,
+    /// What holds for compression, if anything was agreed on.
+    agreed: Option<Agreed>,
+    /// The request that its URL stands for.
+    request: Option<String>,
+    /// What came behind the upgrade request in one piece.
+    rest: Vec<u8>,
+}
 
 /// Reads the request and answers it, unless it is refused; no refusal when the peer is gone.
 async fn shake_hands(
@@ -86,34 +145,63 @@ async fn shake_hands(
     wire: &mut Wire,
     permit: Option<Permit<Network>>,
 ) -> Result<Opened, Option<Rejection>> {
-    let (upgrade, rest) = request(core, wire).await?;
+    let (asked, rest) = request(core, wire).await?;
     if core.is_stopping() {
         // Too late for the close frames of the stop, which would wait for this connection in vain.
         return Err(Some(at_capacity()));
     }
-    let mut member = lane::step(core, || admit(core, &upgrade, wire)).await?;
+    let mut member = lane::step(core, || admit(core, &asked, wire)).await?;
     if let Some(permit) = permit {
         member.count_address(permit);
     }
-    let mut accept = Vec::new();
-    handshake::write_accept(&mut accept, &upgrade);
-    wire.write_all(&accept).await.map_err(|_| None)?;
-    Ok((member, rest))
+    let mut head = Vec::new();
+    match asked {
+        Asked::WebSocket(mut upgrade) => {
+            if let Some(terms) = core.deflate {
+                upgrade.agree(terms);
+            }
+            handshake::write_accept(&mut head, &upgrade);
+            wire.write_all(&head).await.map_err(|_| None)?;
+            let request = upgrade.query.as_deref().and_then(query::subscription);
+            let (encoding, agreed) = (upgrade.encoding(), upgrade.deflate);
+            Ok(Opened::WebSocket(Channel { member, encoding, agreed, request, rest }))
+        }
+        Asked::Events(events) => {
+            handshake::write_events_accept(&mut head, events.origin.as_deref());
+            let (query, place) = (events.query.unwrap_or_default(), events.last_event_id);
+            let request = query::stream(&query, place.as_deref());
+            Ok(Opened::Events { member, head, request })
+        }
+    }
 }
 
-/// Decides who may come in.
-fn admit(core: &Core, upgrade: &Upgrade, wire: &Wire) -> Result<Member, Rejection> {
-    if !core.gate.allows_origin(upgrade.origin.as_deref()) {
+/// What a request is for.
+enum Asked {
+    WebSocket(Upgrade),
+    Events(Events),
+}
+
+/// Decides who may come in. A stream cannot show its credential later.
+fn admit(core: &Core, asked: &Asked, wire: &Wire) -> Result<Member, Rejection> {
+    let (origin, authorization, query, may_wait) = match asked {
+        Asked::WebSocket(Upgrade { origin, authorization, query, .. }) => {
+            (origin, authorization, query, core.may_authenticate_later)
+        }
+        Asked::Events(Events { origin, authorization, query, .. }) => {
+            (origin, authorization, query, false)
+        }
+    };
+    if !core.gate.allows_origin(origin.as_deref()) {
         return Err(Rejection::OriginForbidden);
     }
-    let shown = Credential::find(upgrade.authorization.as_deref(), upgrade.query.as_deref());
+    let shown = Credential::find(authorization.as_deref(), query.as_deref());
     let credential = shown.or_else(|| {
         let names = wire.session.as_ref()?.client_names()?;
         Some(Credential::Certificate(names))
     });
     match core.gate.admit(credential.as_ref(), clock::now().unix_ns) {
         Ok(member) => Ok(member),
-        Err(Denied::Missing) if core.may_authenticate_later => Ok(core.gate.stranger()),
+        Err(Denied::Missing) if may_wait => Ok(core.gate.stranger()),
         Err(denied) => Err(rejection(denied)),
     }
 }
@@ -129,7 +217,7 @@ fn rejection(denied: Denied) -> Rejection {
 }
 
 /// Reads the whole request, within its time; with TLS, behind that handshake.
-async fn request(core: &Core, wire: &mut Wire) -> Result<(Upgrade, Vec<u8>), Option<Rejection>> {
+async fn request(core: &Core, wire: &mut Wire) -> Result<(Asked, Vec<u8>), Option<Rejection>> {
     let mut head = Vec::new();
     let asked = async {
         loop {
@@ -140,15 +228,18 @@ async fn request(core: &Core, wire: &mut Wire) -> Result<(Upgrade, Vec<u8>), Opt
             }
             match lane::step(core, || handshake::parse(&head)).await {
                 Ok(Parsed::Incomplete) => {}
-                Ok(Parsed::Request { upgrade, head_len }) => return Ok((upgrade, head_len)),
+                Ok(Parsed::Request { upgrade, head_len }) => {
+                    return Ok((Asked::WebSocket(upgrade), head_len));
+                }
+                Ok(Parsed::Events(events)) => return Ok((Asked::Events(events), head.len())),
                 Err(rejection) => return Err(Some(rejection)),
             }
         }
     };
     let asked = executor::within(core.in_force.load().upgrade_timeout, asked).await;
-    let (upgrade, head_len) = asked.unwrap_or(Err(Some(Rejection::Timeout)))?;
+    let (asked, head_len) = asked.unwrap_or(Err(Some(Rejection::Timeout)))?;
     head.drain(..head_len);
-    Ok((upgrade, head))
+    Ok((asked, head))
 }
 
 /// Reads once, and answers what belongs to the handshake of TLS.
@@ -224,9 +315,14 @@ async fn refuse(core: &Core, wire: &mut Wire, rejection: Rejection, has_asked: b
     if !is_handshaking(wire) {
         let mut answer = Vec::new();
         rejection.write(&mut answer);
-        if wire.write_all(&answer).await.is_ok() {
-            linger(wire).await;
-        }
+        say_farewell(wire, &answer).await;
+    }
+}
+
+/// Writes the last answer, and waits for the peer to read it.
+async fn say_farewell(wire: &mut Wire, answer: &[u8]) {
+    if wire.write_all(answer).await.is_ok() {
+        linger(wire).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! Not here: what follows from a stage; each thread looks at its next tick. Invariant: stages only
 //! go forward, and the end of a drain only moves closer.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Life {
     /// When the drain ends, nanoseconds of the monotonic clock.
     drain_end_ns: AtomicU64,
     is_restoring: AtomicBool,
+    /// Why the server cannot go on.
+    failure: OnceLock<String>,
     is_handed_over: AtomicBool,
     is_stopping: AtomicBool,
 }
@@ -27,6 +30,7 @@ impl Default for Life {
         Self {
             drain_end_ns: AtomicU64::new(NEVER),
             is_restoring: AtomicBool::new(false),
+            failure: OnceLock::new(),
             is_handed_over: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
         }
@@ -34,18 +38,18 @@ impl Default for Life {
 }
 
 impl Life {
-    /// A life that begins with taking in a journal.
+    /// A life that begins with taking in a journal, or the state of a stream.
     #[must_use]
     pub fn restoring() -> Self {
         Self { is_restoring: AtomicBool::new(true), ..Self::default() }
     }
 
-    /// Every shard has taken in the journal: clients may come.
+    /// Every shard has taken in what was before: clients may come.
     pub fn open(&self) {
         self.is_restoring.store(false, Ordering::Release);
     }
 
-    /// Whether clients have to wait until a journal was taken in.
+    /// Whether clients have to wait until what was before is taken in.
     #[must_use]
     pub fn is_restoring(&self) -> bool {
         self.is_restoring.load(Ordering::Acquire)
@@ -76,6 +80,18 @@ impl Life {
         self.is_handed_over.load(Ordering::Relaxed)
     }
 
+    /// Notes why the server cannot go on; who runs it then ends it.
+    pub fn fail(&self, why: String) {
+        // The first reason is the one that the others follow from.
+        let _ = self.failure.set(why);
+    }
+
+    /// Why the server cannot go on, if it cannot.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
     /// Ends everything in order.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
@@ -99,10 +115,12 @@ impl Life {
     pub fn unready(&self) -> Option<&'static str> {
         if self.is_stopping() {
             Some("stopping")
+        } else if self.failure().is_some() {
+            Some("failed")
         } else if self.drain_end_ns().is_some() {
             Some("draining")
         } else {
-            self.is_restoring().then_some("restoring from the journal")
+            self.is_restoring().then_some("restoring")
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::Receiver;
 use crate::limits::{READ_BYTES, TURN_BYTES_MAX};
+use crate::protocol::ws::deflate::Terms;
 use crate::telemetry::{ShardCounters, Telemetry};
 
 use super::accept::{self, Entrance};
@@ -82,6 +83,8 @@ pub(super) struct Core {
     pub(super) gate: Arc<Gate>,
     /// Whether a client may show its credential after the upgrade.
     pub(super) may_authenticate_later: bool,
+    /// On which terms clients may compress, and are sent what is compressed.
+    pub(super) deflate: Option<Terms>,
     /// Who may begin a handshake.
     pub(super) admission: Admission,
     /// How much of the core handshakes may take.
@@ -172,6 +175,7 @@ pub async fn run(parts: ShardParts) -> usize {
     let core = Rc::new(Core {
         gate: Arc::clone(&parts.settings.gate),
         may_authenticate_later: parts.settings.auth_ns > 0,
+        deflate: parts.settings.deflate,
         shard: RefCell::new(Shard::new(parts.settings, Arc::clone(&parts.telemetry), parts.number)),
         sockets: RefCell::new(sockets),
         read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),

@@ -41,13 +41,15 @@ macro_rules! client {
 }
 
 /// `client.js` and what it imports.
-const CLIENT: [File; 10] = client!(
+const CLIENT: [File; 12] = client!(
     "ab.js",
+    "binary.js",
     "client.js",
     "leg.js",
     "protocol.js",
     "queue.js",
     "requests.js",
+    "route.js",
     "session.js",
     "socket.js",
     "statehash.js",

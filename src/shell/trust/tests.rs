@@ -5,7 +5,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::*;
 use crate::protocol::ws::frame::{Opcode, write_frame};
-use crate::shell::client::{Client, Dialer, Status};
+use crate::shell::client::{Client, Dialer, Said, Status};
 use crate::shell::fake::{Authority, listen, listen_times, secure, upgrade};
 
 fn dialer(authority: &Authority) -> Dialer {
@@ -16,7 +16,10 @@ fn dialer(authority: &Authority) -> Dialer {
 fn texts(client: &mut Client, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
-        let status = client.read(Duration::from_secs(5), |text| seen.push(text.to_owned()));
+        let status = client.read(Duration::from_secs(5), |said| match said {
+            Said::Text(text) => seen.push(text.to_owned()),
+            Said::Binary(_) => panic!("nobody asked for it"),
+        });
         assert_eq!(status.unwrap(), Status::Open);
     }
     seen
