@@ -62,6 +62,9 @@ impl Args for SettingFlags {
                 tls://HOST:PORT     the same with TLS, with the certificates of tls-listen\n  \
                 unix:///PATH[?mode=660]  the same over a Unix socket, for whom its file lets\n  \
                 stdin://            NDJSON from standard input\n  \
+                nats://HOST[:PORT]/STREAM[?subject=md.{channel}&forward=acked|fast&window=N\n      \
+                    &creds=FILE&user=NAME&password_file=FILE&tls=true&ca=FILE]\n      \
+                                    a JetStream stream; forward: other sources publish to it\n  \
                 replay:FILE[,FILE…][?speed=max|N&loop=true&sort=true&time=/POINTER&clients=N]\n\
                 [env: FANFARE_SOURCE, separated by newlines or |]",
             );

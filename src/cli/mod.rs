@@ -22,6 +22,7 @@ pub mod key;
 pub mod logging;
 pub mod manual;
 pub mod operator;
+pub mod plan;
 pub mod progress;
 pub mod publish;
 pub mod record;
@@ -72,6 +73,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Show what a running server does: cores, channels, slowest clients
     Top(top::Top),
+    /// Work out how many nodes a number of clients takes
+    Plan(plan::Plan),
     /// Make a key for the access file
     Key(key::Key),
     /// Send the clients of a running server away, one by one, and end it
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         Some(Command::Verify(verify)) => verify.run(),
         Some(Command::Doctor(doctor)) => doctor.run(),
         Some(Command::Top(top)) => top.run(),
+        Some(Command::Plan(plan)) => plan.run(),
         Some(Command::Key(key)) => key.run(),
         Some(Command::Drain(drain)) => drain.run(),
         Some(Command::Reload(reload)) => reload.run(),

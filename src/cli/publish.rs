@@ -1,7 +1,11 @@
-//! `fanfare publish`: a pipe or a file of events into a source, its refusals onto standard error.
+//! `fanfare publish`: a pipe or a file of events into a source or a stream, its refusals onto
+//! standard error.
 //!
-//! Not here: checking the lines; the server does, and its replies name the line. Invariant: the
+//! Not here: checking the lines of a source; the server does, and its replies name the line; and
+//! streams (`stream`). Invariant: the
 //! command says success only if every line was written and none was refused in time.
+
+mod stream;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,16 +20,20 @@ use crate::limits::{READ_BYTES, REPLIES_MS};
 use crate::protocol::json::write_string;
 use crate::shell::clock;
 use crate::shell::dial::{ClientError, Producer};
+use stream::StreamFlags;
 
 /// Sends events, one JSON object a line, to a server's source.
 #[derive(Debug, clap::Args)]
 pub struct Publish {
-    /// Source of the server: tcp://HOST:PORT or unix:///PATH
+    /// Source of the server: tcp://HOST:PORT or unix:///PATH; or a JetStream stream:
+    /// nats://HOST:PORT/STREAM, with ?subject=md.{channel}&creds=FILE where needed
     address: String,
     /// File of events, one JSON object a line [default: standard input]
     file: Option<String>,
     #[command(flatten)]
     token: TokenFlags,
+    #[command(flatten)]
+    stream: StreamFlags,
 }
 
 impl Publish {
@@ -34,6 +42,10 @@ impl Publish {
     /// # Errors
     /// A wrong address, a broken connection, or lines that were refused.
     pub fn run(&self) -> Result<(), Failure> {
+        if let Some(address) = self.address.strip_prefix("nats://") {
+            return self.stream.publish(address, self.file.as_deref());
+        }
+        self.stream.refuse()?;
         let token = self.token.read()?;
         let (address, token) = (&self.address, token.as_ref());
         match self.file.as_deref() {

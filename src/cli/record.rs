@@ -22,7 +22,8 @@ use crate::sources::recording::{Recording, RecordingError};
 /// Records a live feed, every event of it, into a file for `fanfare replay`.
 #[derive(Debug, clap::Args)]
 pub struct Record {
-    /// Server, such as ws://127.0.0.1:9001/v1 or wss://HOST:PORT/v1
+    /// Server, such as ws://127.0.0.1:9001/v1 or wss://HOST:PORT/v1; or several nodes, with commas
+    /// between them
     url: String,
     /// Channels or patterns: * matches one token, > the rest; quote them for the shell
     #[arg(required = true, value_name = "PATTERN")]

@@ -12,10 +12,9 @@ use super::failure::{Failure, written};
 use super::flags::{SettingFlags, host, layers};
 use super::logging::Log;
 use super::watch::{Display, watch};
-use crate::access::Access;
 use crate::config::resolve::{Resolved, resolve};
 use crate::config::{LogSettings, Settings};
-use crate::server::{Reread, Server, StartError};
+use crate::server::{Reread, Server, StartError, check_access};
 use crate::shell::signals::Stop;
 use crate::shell::supervisor;
 
@@ -51,7 +50,7 @@ impl Serve {
         let resolved = read().map_err(Failure::Usage)?;
         if self.check {
             if let Some(access) = &resolved.settings.access {
-                Access::load(access).map_err(|error| Failure::Usage(error.to_string()))?;
+                check_access(access).map_err(|error| Failure::Usage(error.to_string()))?;
             }
             let text = resolved.lines.join("\n");
             return written(writeln!(stdout(), "{text}")).map(drop);
@@ -130,9 +129,12 @@ impl Running {
     /// second signal ends the wait.
     ///
     /// # Errors
-    /// The view cannot be drawn; the server is stopped in order even so.
+    /// The view cannot be drawn, or the server cannot go on; it is stopped in order even so.
     pub fn run(self, display: Display) -> Result<(), Failure> {
-        let shown = watch(&self.server, &self.stop, display);
+        let mut shown = watch(&self.server, &self.stop, display);
+        if let (Ok(()), Some(why)) = (&shown, self.server.failure()) {
+            shown = Err(Failure::Run(why.to_owned()));
+        }
         if shown.is_ok() {
             self.drain();
         }

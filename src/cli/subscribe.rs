@@ -5,12 +5,13 @@
 //! its order and once, and what may be missing is said.
 
 use std::io::{Write, stdout};
+use std::time::Duration;
 
 use super::credentials::{TokenFlags, TrustFlags};
 use super::ends::{EndFlags, LOOK_PERIOD};
 use super::failure::{Failure, Flow, failure, written};
 use super::wish::WishFlags;
-use crate::client::{Place, Subscription};
+use crate::client::{Error, Item, Pair, Place, Subscriber, Subscription};
 use crate::shell::clock;
 use crate::shell::signals::Stop;
 
@@ -25,7 +26,8 @@ const MS_NS: u64 = 1_000_000;
 /// Subscribes and prints what arrives.
 #[derive(Debug, clap::Args)]
 pub struct Subscribe {
-    /// Server, such as ws://127.0.0.1:9001/v1 or wss://HOST:PORT/v1
+    /// Server, such as ws://127.0.0.1:9001/v1 or wss://HOST:PORT/v1; or the nodes of a cluster,
+    /// with commas between them: where one ends, another one goes on
     url: String,
     /// Channels or patterns: * matches one token, > the rest; quote them for the shell
     #[arg(required = true, value_name = "PATTERN")]
@@ -49,9 +51,19 @@ pub struct Subscribe {
     /// the last seq that is had; --table and --stats say it at their end [default: with a snapshot]
     #[arg(long, value_name = "EPOCH:SEQ")]
     resume: Option<Place>,
+    /// Ask the server to compress its messages [default: they come as they are]
+    #[arg(long)]
+    compress: bool,
+    /// Ask the server for binary messages; what is printed is the same [default: JSON]
+    #[arg(long)]
+    binary: bool,
     /// End when the connection does [default: connect again, unless that is pointless]
     #[arg(long)]
     no_reconnect: bool,
+    /// Two connections at once, to different nodes if there are several: of each event the first
+    /// one is printed. Control frames are not, with --json
+    #[arg(long, conflicts_with = "no_reconnect")]
+    ab: bool,
     #[command(flatten)]
     wish: WishFlags,
     #[command(flatten)]
@@ -82,7 +94,7 @@ impl Subscribe {
         let start_ns = clock::now().monotonic_ns;
         let end_ns = self.ends.end_ns(start_ns);
         let mut printer = Printer::new(self.output(), self.ends.count_max(), start_ns);
-        let mut subscriber = self.subscription()?.start().map_err(failure)?;
+        let mut subscriber = self.connections()?;
         let mut is_over = true;
         let result = loop {
             let read = subscriber.read(LOOK_PERIOD, |item| printer.take(item));
@@ -116,6 +128,15 @@ impl Subscribe {
         result
     }
 
+    fn connections(&self) -> Result<Connections, Failure> {
+        let subscription = self.subscription()?;
+        Ok(if self.ab {
+            Connections::Two(Box::new(subscription.start_pair().map_err(failure)?))
+        } else {
+            Connections::One(Box::new(subscription.start().map_err(failure)?))
+        })
+    }
+
     fn output(&self) -> Output {
         match (self.table, self.stats) {
             (true, _) => Output::Table,
@@ -129,6 +150,12 @@ impl Subscribe {
             .terms(self.wish.terms()?)
             .credential(self.token.credential())
             .trust(self.trust.files());
+        if self.compress {
+            subscription = subscription.compressed();
+        }
+        if self.binary {
+            subscription = subscription.binary();
+        }
         if self.no_snapshot {
             subscription = subscription.without_snapshot();
         }
@@ -139,6 +166,44 @@ impl Subscribe {
             subscription = subscription.without_reconnect();
         }
         Ok(subscription)
+    }
+}
+
+/// One connection at a time, or two.
+#[derive(Debug)]
+enum Connections {
+    One(Box<Subscriber>),
+    Two(Box<Pair>),
+}
+
+impl Connections {
+    fn read(&mut self, patience: Duration, give: impl FnMut(Item<'_>)) -> Result<(), Error> {
+        match self {
+            Self::One(subscriber) => subscriber.read(patience, give),
+            Self::Two(pair) => pair.read(patience, give),
+        }
+    }
+
+    fn channel_count(&self) -> usize {
+        match self {
+            Self::One(subscriber) => subscriber.channel_count(),
+            Self::Two(pair) => pair.channel_count(),
+        }
+    }
+
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self::One(subscriber) => subscriber.place().cloned(),
+            Self::Two(pair) => pair.place(),
+        }
+    }
+
+    fn close(self) {
+        match self {
+            Self::One(subscriber) => subscriber.close(),
+            // Its threads see that nobody is there.
+            Self::Two(pair) => drop(pair),
+        }
     }
 }
 

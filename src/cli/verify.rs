@@ -21,7 +21,8 @@ use crate::shell::signals::Stop;
 /// Subscribes to channels and compares what came of them with what the server has.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
-    /// Server, such as ws://127.0.0.1:9001/v1 or wss://HOST:PORT/v1
+    /// Server, such as ws://127.0.0.1:9001/v1 or wss://HOST:PORT/v1; or several nodes, with commas
+    /// between them
     url: String,
     /// Channels, by their whole names
     #[arg(required = true, value_name = "CHANNEL")]

@@ -79,7 +79,7 @@ fn has_ended(server: &Server, stop: &Stop, period: Duration) -> bool {
         if stop.take_reload() {
             server.reload();
         }
-        if asked || server.is_draining() {
+        if asked || server.is_draining() || server.failure().is_some() {
             return true;
         }
         if left_ns == 0 {

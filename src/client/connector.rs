@@ -3,13 +3,15 @@
 //! Not here: what is said over them ([`super::subscriber`]), and the rules for when and where
 //! ([`super::reconnect`]). Invariant: every connection shows the token as its file has it then.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 use super::credential::{Credential, Token};
 use super::error::Error;
 use super::item::Notice;
-use super::reconnect::{Backoff, Route, When, after_error};
+use super::reconnect::{Backoff, When, after_error};
+use super::route::Route;
 use super::subscription::Subscription;
 use crate::limits::{DRAIN_MS_MAX, RECONNECT_GOOD_MS};
 use crate::shell::client::{Client, Dialer, is_exposed, without_query};
@@ -26,6 +28,30 @@ pub(super) struct Loss {
     pub(super) when: When,
 }
 
+/// Where the connections of one client are, which are not to be at the same node.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    addresses: Mutex<[Option<String>; 2]>,
+    /// One of them was made.
+    is_open: AtomicBool,
+}
+
+impl Places {
+    /// Notes where a side goes to; false, and nothing is noted, where the other one is.
+    fn claim(&self, side: usize, address: &str) -> bool {
+        let mut addresses = self.addresses.lock().expect("nobody panics with it");
+        let is_free = addresses[1 - side].as_deref() != Some(address);
+        if is_free {
+            addresses[side] = Some(address.to_owned());
+        }
+        is_free
+    }
+
+    fn other(&self, side: usize) -> Option<String> {
+        self.addresses.lock().expect("nobody panics with it")[1 - side].clone()
+    }
+}
+
 /// Where the thread that connects says what came of it.
 pub(super) type Dialling = Receiver<Result<Client, ClientError>>;
 
@@ -34,7 +60,11 @@ pub(super) type Dialling = Receiver<Result<Client, ClientError>>;
 pub(super) struct Connector {
     dialer: Arc<Dialer>,
     route: Route,
+    /// Where the other one of two connections is, and which of them this is.
+    beside: Option<(Arc<Places>, usize)>,
     backoff: Backoff,
+    /// Attempts that came to nothing.
+    failures: usize,
     credential: Credential,
     /// The one that the server knows.
     token: Option<Token>,
@@ -47,9 +77,15 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(subscription: &Subscription) -> Self {
         Self {
-            dialer: Arc::new(Dialer::new(subscription.trust.clone())),
-            route: Route::new(&subscription.url),
+            dialer: Arc::new(
+                Dialer::new(subscription.trust.clone())
+                    .compressing(subscription.compress)
+                    .binary(subscription.binary),
+            ),
+            route: Route::new(&subscription.url, &mut random::number),
+            beside: None,
             backoff: Backoff::default(),
+            failures: 0,
             credential: subscription.credential.clone(),
             token: None,
             opened_ns: None,
@@ -57,9 +93,35 @@ impl Connector {
         }
     }
 
+    /// This is one of two connections, which are not to be at the same node.
+    pub(super) fn join(&mut self, places: Arc<Places>, side: usize) {
+        self.beside = Some((places, side));
+    }
+
+    /// Where the other one of two connections is.
+    fn taken(&self) -> Option<String> {
+        self.beside.as_ref().and_then(|(places, side)| places.other(*side))
+    }
+
+    /// Goes elsewhere if the other one of two connections was faster.
+    fn settle(&mut self) {
+        let Some((places, side)) = &self.beside else { return };
+        if !places.claim(*side, self.route.address()) {
+            self.route.handle_failure(places.other(*side).as_deref());
+            // It is the same one again where there is no other.
+            let _is_free = places.claim(*side, self.route.address());
+        }
+    }
+
+    /// An open connection has ended: another node's turn.
+    pub(super) fn fail_over(&mut self) {
+        self.route.handle_failure(self.taken().as_deref());
+    }
+
     /// Connects in a thread of its own, which is left behind when nobody waits for it any more: a
     /// connection that nobody answers is given up only after seconds.
     pub(super) fn dial(&mut self, tell: &mut dyn FnMut(Notice)) -> Result<Dialling, Error> {
+        self.settle();
         self.renew_token(tell)?;
         let (dialer, token) = (Arc::clone(&self.dialer), self.token.clone());
         let address = self.route.address().to_owned();
@@ -75,6 +137,9 @@ impl Connector {
     /// A connection was made.
     pub(super) fn opened(&mut self) {
         self.opened_ns = Some(clock::now().monotonic_ns);
+        if let Some((places, _)) = &self.beside {
+            places.is_open.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The connection has ended: a good one lets the next wait be a short one.
@@ -93,7 +158,8 @@ impl Connector {
 
     /// A server that drains says when to come back, in milliseconds from `now_ns`, and where.
     pub(super) fn handle_drain(&mut self, retry_after_ms: u64, to: &[String], now_ns: u64) -> u64 {
-        self.route.handle_drain(to.iter().map(String::as_str), random::number());
+        let to = to.iter().map(String::as_str);
+        self.route.handle_drain(to, self.taken().as_deref(), &mut random::number);
         now_ns + retry_after_ms.min(DRAIN_MS_MAX) * MS_NS
     }
 
@@ -108,20 +174,23 @@ impl Connector {
         self.token.as_ref()
     }
 
-    /// What could not be connected to; with other addresses left, none is the last word.
+    /// What could not be connected to. An address that will not serve is left out, and only the
+    /// last one's word is the last word; at the start, each is tried before that.
     pub(super) fn failed(&mut self, error: ClientError) -> Loss {
-        let Loss { why, when } = self.lost(error);
-        let is_home = self.route.is_home();
-        match when {
-            When::Never if !is_home => {
-                self.route.forget();
-                Loss { why, when: When::After(0) }
+        self.failures += 1;
+        let is_other_open =
+            self.beside.as_ref().is_some_and(|(places, _)| places.is_open.load(Ordering::Relaxed));
+        let has_hope =
+            self.opened_ns.is_some() || is_other_open || self.failures < self.route.len();
+        let taken = self.taken();
+        let when = match after_error(&error, has_hope) {
+            When::Never if self.route.forget(taken.as_deref()) => When::After(0),
+            when => {
+                self.route.handle_failure(taken.as_deref());
+                when
             }
-            _ => {
-                self.route.handle_failure();
-                Loss { why, when }
-            }
-        }
+        };
+        Loss { why: error.into(), when }
     }
 
     /// The monotonic time at which to connect again, which is told.

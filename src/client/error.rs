@@ -2,6 +2,7 @@
 //!
 //! Invariant: the text says what was wrong, and where; what would be tried again is no error.
 
+use super::announced::AnnouncedError;
 use super::credential::TokenError;
 use super::frame::{Frame, ReplyError};
 use crate::protocol::channel::NameError;
@@ -54,6 +55,9 @@ pub enum Error {
     /// The server is about to stop, and this client's turn to go has come.
     #[error("the server drains")]
     Drained,
+    /// A binary message that cannot be read.
+    #[error(transparent)]
+    Binary(#[from] AnnouncedError),
     /// There is no thread to connect with.
     #[error("no thread to connect with: {0}")]
     Thread(std::io::Error),

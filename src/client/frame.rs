@@ -3,6 +3,7 @@
 //! Not here: events' data, which is never looked into, and what follows from a frame
 //! ([`super::progress`]). Invariant: every frame that the server writes is understood.
 
+use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -52,6 +53,9 @@ pub struct Frame<'a> {
     pub retry_after_ms: Option<u64>,
     /// The server's clock at a reply, nanoseconds since the Unix epoch.
     pub time_out: Option<u64>,
+    /// Channels by name, with the ids that binary messages have of them.
+    #[serde(borrow)]
+    pub ids: Option<FxHashMap<&'a str, u32>>,
     /// The end of what a receipt covers, or where a server that drains sends its clients.
     pub to: Option<To<'a>>,
 }
@@ -97,6 +101,9 @@ pub struct Outcome<'a> {
     pub why: Option<&'a str>,
     /// Channels that exist now and match.
     pub matched: Option<u64>,
+    /// Its channels by name, with the ids that binary messages have of them.
+    #[serde(borrow)]
+    pub ids: Option<FxHashMap<&'a str, u32>>,
     /// Why it was refused.
     pub error: Option<ReplyError<'a>>,
 }

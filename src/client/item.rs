@@ -198,11 +198,14 @@ impl Gap {
     #[must_use]
     pub fn is_unexpected(&self) -> bool {
         match &self.cause {
-            Cause::Server(word) => ["epoch", "too_old", "forgotten"].contains(&word.as_str()),
+            Cause::Server(word) => NOT_HEALED.contains(&word.as_str()),
             Cause::Reconnect | Cause::Hole => true,
         }
     }
 }
+
+/// Causes of receipts for what nothing brings back.
+const NOT_HEALED: [&str; 4] = ["epoch", "too_old", "expired", "forgotten"];
 
 impl fmt::Display for Gap {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -243,7 +246,7 @@ pub enum Notice {
     /// The server does not have everything since the last connection: what cannot be had comes as
     /// a [`Gap`], and then a snapshot, if one is wanted.
     NotResumed {
-        /// `epoch`, `too_old` or `ahead`; `docs/PROTOCOL.md` explains them.
+        /// `epoch`, `too_old`, `expired` or `ahead`; `docs/PROTOCOL.md` explains them.
         why: String,
     },
     /// A snapshot or a replay has ended: everything up to this `seq` was given.
@@ -268,6 +271,13 @@ pub enum Notice {
         address: String,
         /// Milliseconds until the attempt.
         retry_ms: u64,
+    },
+    /// One of two connections counts by another epoch, and is left until the other one has ended.
+    Spare,
+    /// One of two connections has ended for good; the other one goes on.
+    Ended {
+        /// Why.
+        why: String,
     },
     /// The token is about to go to this address without encryption.
     Exposed {
@@ -296,6 +306,7 @@ impl fmt::Display for Notice {
             Self::NotResumed { why } => {
                 let meaning = match why.as_str() {
                     "epoch" => "its seq have begun anew",
+                    "expired" => "the stream behind it has no longer what came then",
                     "too_old" => "its log does not go back that far",
                     "ahead" => "it has not come that far",
                     _ => "it says no more",
@@ -312,6 +323,10 @@ impl fmt::Display for Notice {
                 let seconds = *retry_ms as f64 / 1e3;
                 write!(out, "{why}; connecting to {address} in {seconds:.1} s")
             }
+            Self::Spare => out.write_str(
+                "the second connection counts by another epoch; it is left until the first ends",
+            ),
+            Self::Ended { why } => write!(out, "{why}; the other connection goes on alone"),
             Self::Exposed { address } => {
                 write!(out, "the token goes to {address} in the clear; wss:// keeps it secret")
             }

@@ -19,6 +19,10 @@
 //! # Ok::<(), fanfare::client::Error>(())
 //! ```
 //!
+//! Several nodes of a cluster are one address with commas between them: `ws://a/v1,ws://b/v1`. The
+//! subscriber goes from one to another; a [`Pair`] has two connections, and gives the first of each
+//! event.
+//!
 //! A program that is to go on where it was after its own restart keeps [`Subscriber::place`] beside
 //! what it has made of the events, and gives it to [`Subscription::resume`].
 //!
@@ -26,14 +30,18 @@
 //! see [`progress`].
 
 pub mod agreed;
+pub mod announced;
 mod connector;
 pub mod credential;
 pub mod error;
 pub mod frame;
 pub mod item;
+pub mod merge;
+pub mod pair;
 pub mod place;
 pub mod progress;
 pub mod reconnect;
+pub mod route;
 pub mod state;
 pub mod subscriber;
 pub mod subscription;
@@ -41,6 +49,7 @@ pub mod subscription;
 pub use credential::{Credential, Token};
 pub use error::Error;
 pub use item::{Cause, Event, Gap, Item, Link, Notice};
+pub use pair::Pair;
 pub use place::Place;
 pub use subscriber::Subscriber;
 pub use subscription::Subscription;

@@ -73,11 +73,16 @@ struct Channel {
     last: u64,
     /// The last `seq` of the receipts that name it.
     accounted: u64,
-    /// The last `seq` without a key, and of each key: on these it always rises.
-    keyless: u64,
-    keys: HashMap<Box<str>, u64>,
+    seen: Seen,
     /// What was agreed; none: not looked up on this connection.
     skips: Option<Skips>,
+}
+
+/// The last `seq` of a channel without a key, and of each key: on these it always rises.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    keyless: u64,
+    keys: HashMap<Box<str>, u64>,
 }
 
 /// Something is missing that was promised, and the connection is no good.
@@ -127,6 +132,12 @@ impl Progress {
     pub fn place(&self) -> Option<Place> {
         let epoch = self.epoch.as_ref().filter(|epoch| !epoch.is_empty())?;
         Some(Place { epoch: Arc::clone(epoch), seq: self.whole? })
+    }
+
+    /// What its `seq` belong to; none: no server has greeted, and there was no place.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<&Arc<str>> {
+        self.epoch.as_ref()
     }
 
     /// Channels that something came of.
@@ -215,7 +226,7 @@ impl Progress {
             self.channels.insert(name.into(), Channel::default());
         }
         let channel = self.channels.get_mut(name).expect("it was just looked for");
-        if seq <= channel.seen(frame.key) {
+        if seq <= channel.seen.last(frame.key) {
             return Judged::Again;
         }
         let skips = channel.skips.get_or_insert_with(|| connection.agreed.skips(name));
@@ -264,7 +275,9 @@ impl Progress {
         let Connection { is_again, has_asked, .. } = self.connection;
         self.connection.agreed.handle_reply(frame);
         self.connection.boundary = Some(boundary);
-        self.connection.accounted = boundary;
+        // A node that is behind the one before it sends nothing up to what was named.
+        let had = self.whole.filter(|_| is_resumed).unwrap_or_default();
+        self.connection.accounted = boundary.max(had);
         let before = self.last;
         self.has_begun = true;
         self.handle_last(boundary);
@@ -280,6 +293,10 @@ impl Progress {
             give(Item::Notice(Notice::Resumed { seq }));
         } else if is_again && has_asked {
             let why = good().find_map(|outcome| outcome.why).unwrap_or("unknown").to_owned();
+            if why == "ahead" {
+                // What the server has lost cannot be named to it again.
+                self.whole = None;
+            }
             give(Item::Notice(Notice::NotResumed { why }));
         } else if is_again && before < boundary {
             let (channels, from, to) = (self.patterns.clone(), before + 1, boundary);
@@ -361,23 +378,30 @@ impl Progress {
             gap.channels.iter().filter_map(|name| Pattern::parse(name).ok()).collect();
         for (name, channel) in &mut self.channels {
             if patterns.iter().any(|pattern| pattern.matches(name)) {
-                channel.keyless = 0;
-                channel.keys.clear();
+                channel.seen = Seen::default();
             }
         }
     }
 }
 
 impl Channel {
-    fn seen(&self, key: Option<&str>) -> u64 {
+    fn note(&mut self, key: Option<&str>, seq: u64) {
+        self.last = self.last.max(seq);
+        self.seen.note(key, seq);
+    }
+}
+
+impl Seen {
+    /// The last `seq` without a key, or of this one; 0: none came.
+    pub(super) fn last(&self, key: Option<&str>) -> u64 {
         match key {
             None => self.keyless,
             Some(key) => self.keys.get(key).copied().unwrap_or_default(),
         }
     }
 
-    fn note(&mut self, key: Option<&str>, seq: u64) {
-        self.last = self.last.max(seq);
+    /// Something came.
+    pub(super) fn note(&mut self, key: Option<&str>, seq: u64) {
         match key {
             None => self.keyless = seq,
             Some(key) => match self.keys.get_mut(key) {

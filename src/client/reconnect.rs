@@ -1,12 +1,11 @@
-//! Whether, when and where a client connects again.
+//! Whether and when a client connects again.
 //!
-//! Values in, values out. Not here: waiting, connecting, the clock and the source of chance.
-//! Invariants: no wait passes its bound, whatever a server says, and a token that went over TLS is
-//! never carried to where there is none.
+//! Values in, values out. Not here: where ([`super::route`]), waiting, connecting, the clock and
+//! the source of chance. Invariant: no wait passes its bound, whatever a server says.
 
 use crate::limits::{
-    DRAIN_TO_MAX, RECONNECT_MS, RECONNECT_MS_MAX, RETRY_AFTER_MS_MAX, SILENCE_HEARTBEATS,
-    SILENCE_MS, SWEEP_MS, TIMEOUT_MS_MAX,
+    RECONNECT_MS, RECONNECT_MS_MAX, RETRY_AFTER_MS_MAX, SILENCE_HEARTBEATS, SILENCE_MS, SWEEP_MS,
+    TIMEOUT_MS_MAX,
 };
 use crate::protocol::ws::client::ClientHandshakeError;
 use crate::protocol::ws::close;
@@ -75,63 +74,6 @@ impl Silence {
     pub fn is_over(&self, now_ns: u64) -> Option<u64> {
         let silent_ms = now_ns.saturating_sub(self.heard_ns) / 1_000_000;
         (silent_ms >= self.limit_ms).then_some(self.limit_ms)
-    }
-}
-
-/// Where to connect: the address that was typed, and those that a server has named.
-#[derive(Debug)]
-pub struct Route {
-    /// The last one is what was typed.
-    addresses: Vec<String>,
-    at: usize,
-}
-
-impl Route {
-    /// To the address that was typed.
-    #[must_use]
-    pub fn new(home: &str) -> Self {
-        Self { addresses: vec![home.to_owned()], at: 0 }
-    }
-
-    /// The address to connect to now.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.addresses[self.at]
-    }
-
-    /// True when it is what was typed.
-    #[must_use]
-    pub const fn is_home(&self) -> bool {
-        self.at + 1 == self.addresses.len()
-    }
-
-    /// A server that drains names where to go. All its clients are told the same, so each begins at
-    /// another one, as `random` chooses; the address that was typed comes after them.
-    pub fn handle_drain<'a>(&mut self, to: impl Iterator<Item = &'a str>, random: u64) {
-        let is_secure = |address: &str| address.starts_with("wss://");
-        let home = self.addresses.pop().expect("what was typed is always there");
-        let may_go = |to: &&str| is_secure(to) || (to.starts_with("ws://") && !is_secure(&home));
-        let mut named: Vec<_> = to.filter(may_go).take(DRAIN_TO_MAX).map(str::to_owned).collect();
-        if named.is_empty() {
-            self.addresses.push(home);
-            return;
-        }
-        let begin = usize::try_from(random % named.len() as u64).expect("below a length");
-        named.rotate_left(begin);
-        named.push(home);
-        *self = Self { addresses: named, at: 0 };
-    }
-
-    /// The address did not serve: the next one's turn.
-    pub fn handle_failure(&mut self) {
-        self.at = (self.at + 1) % self.addresses.len();
-    }
-
-    /// The address will not serve, and is asked no more; the one that was typed stays.
-    pub fn forget(&mut self) {
-        if !self.is_home() {
-            self.addresses.remove(self.at);
-        }
     }
 }
 

@@ -5,10 +5,12 @@
 //! ([`super::reconnect`]). Invariant: a subscriber that has given an error gives nothing more.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use super::connector::{Connector, Dialling, Loss};
+use super::announced::Announced;
+use super::connector::{Connector, Dialling, Loss, Places};
 use super::error::Error;
 use super::frame::Frame;
 use super::item::Item;
@@ -18,7 +20,7 @@ use super::reconnect::{Silence, When, after_close, close_text};
 use super::subscription::Subscription;
 use crate::limits::TOKEN_LOOK_MS;
 use crate::protocol::json::write_string;
-use crate::shell::client::{Client, Status};
+use crate::shell::client::{Client, Said, Status};
 use crate::shell::clock;
 use crate::shell::dial::ClientError;
 
@@ -54,6 +56,7 @@ enum Link {
 #[derive(Debug)]
 struct Session {
     progress: Progress,
+    announced: Announced,
     scratch: Vec<u8>,
     silence: Silence,
     /// Why the connection is no good any more.
@@ -108,6 +111,16 @@ impl Subscriber {
     #[must_use]
     pub const fn place(&self) -> Option<&Place> {
         self.given.as_ref()
+    }
+
+    /// What the `seq` belong to; none: no server has greeted.
+    pub(super) fn epoch(&self) -> Option<Arc<str>> {
+        self.session.progress.epoch().cloned()
+    }
+
+    /// It is one of two, which are not to be at the same node.
+    pub(super) fn join(&mut self, places: Arc<Places>, side: usize) {
+        self.connector.join(places, side);
     }
 
     /// Channels that something came of.
@@ -174,9 +187,17 @@ impl Subscriber {
             }
             Err(error) => {
                 let loss = self.connector.lost(error);
-                self.lose(loss, give)
+                self.lose_open(loss, give)
             }
         }
+    }
+
+    /// The connection is lost: another node's turn, unless the server has named one.
+    fn lose_open(&mut self, loss: Loss, give: &mut dyn FnMut(Item<'_>)) -> Result<(), Error> {
+        if self.session.turn_ns.is_none() {
+            self.connector.fail_over();
+        }
+        self.lose(loss, give)
     }
 
     /// The connection is lost, or was never made.
@@ -194,7 +215,7 @@ impl Subscriber {
         give: &mut dyn FnMut(Item<'_>),
     ) -> Result<(), Error> {
         let session = &mut self.session;
-        let status = client.read(patience, |text| session.take(text, give));
+        let status = client.read(patience, |said| session.take(said, give));
         let now_ns = clock::now().monotonic_ns;
         if let Some((retry_after_ms, to)) = session.drain.take() {
             session.turn_ns = Some(self.connector.handle_drain(retry_after_ms, &to, now_ns));
@@ -207,13 +228,13 @@ impl Subscriber {
             if let (When::After(_), Some(turn_ns)) = (loss.when, session.turn_ns) {
                 loss.when = When::At(turn_ns);
             }
-            return self.lose(loss, give);
+            return self.lose_open(loss, give);
         }
         if let Some(turn_ns) = session.turn_ns.filter(|turn_ns| *turn_ns <= now_ns)
             && !self.subscription.is_single
         {
             client.close();
-            return self.lose(Loss { why: Error::Drained, when: When::At(turn_ns) }, give);
+            return self.lose_open(Loss { why: Error::Drained, when: When::At(turn_ns) }, give);
         }
         match self.renew(&mut client, now_ns) {
             Ok(()) => {
@@ -222,7 +243,7 @@ impl Subscriber {
             }
             Err(error) => {
                 let loss = self.connector.lost(error);
-                self.lose(loss, give)
+                self.lose_open(loss, give)
             }
         }
     }
@@ -248,6 +269,7 @@ impl Session {
     fn new(progress: Progress) -> Self {
         Self {
             progress,
+            announced: Announced::default(),
             scratch: Vec::new(),
             silence: Silence::new(0),
             broken: None,
@@ -260,13 +282,32 @@ impl Session {
     /// A new connection, secured like this, goes on for the last one.
     fn begin(&mut self, security: Option<String>) {
         self.progress.handle_connection(security);
+        self.announced = Announced::default();
         self.silence = Silence::new(clock::now().monotonic_ns);
         (self.broken, self.drain) = (None, None);
         (self.turn_ns, self.token_look_ns) = (None, None);
     }
 
     /// Takes a message of the server.
-    fn take(&mut self, text: &str, give: &mut dyn FnMut(Item<'_>)) {
+    fn take(&mut self, said: Said<'_>, give: &mut dyn FnMut(Item<'_>)) {
+        let message = match said {
+            Said::Text(text) => return self.take_text(text, give),
+            Said::Binary(message) => message,
+        };
+        // Taken out, because the text borrows it while the session changes.
+        let mut announced = std::mem::take(&mut self.announced);
+        match announced.text(message) {
+            Ok(Some(text)) => self.take_text(text, give),
+            Ok(None) => {}
+            Err(error) if self.broken.is_none() => {
+                self.broken = Some(Loss { why: error.into(), when: When::Never });
+            }
+            Err(_) => {}
+        }
+        self.announced = announced;
+    }
+
+    fn take_text(&mut self, text: &str, give: &mut dyn FnMut(Item<'_>)) {
         if self.broken.is_some() {
             return;
         }
@@ -274,6 +315,7 @@ impl Session {
         scratch.clear();
         scratch.extend_from_slice(text.as_bytes());
         if let Some(frame) = Frame::parse(&mut scratch) {
+            self.announced.learn(&frame);
             self.look(&frame);
             if let Err(hole) = self.progress.handle_frame(&frame, text, give) {
                 let why = Error::Hole { channel: hole.channel, seq: hole.seq };

@@ -7,6 +7,7 @@ use std::io::Write;
 
 use super::credential::Credential;
 use super::error::Error;
+use super::pair::Pair;
 use super::place::Place;
 use super::subscriber::Subscriber;
 use crate::protocol::channel::Pattern;
@@ -24,12 +25,17 @@ pub struct Subscription {
     pub(super) place: Option<Place>,
     pub(super) credential: Credential,
     pub(super) trust: TrustFiles,
+    pub(super) compress: bool,
+    pub(super) binary: bool,
     pub(super) is_single: bool,
 }
 
 impl Subscription {
-    /// To these channels or patterns of the server at `url` (`ws://HOST:PORT/v1` or `wss://…`): on
-    /// the server's terms, with a snapshot first, without a credential.
+    /// To these channels or patterns of the server at `url` (`ws://HOST:PORT/v1`, `wss://…`), or
+    /// of the nodes of a cluster, with commas between them: on the server's terms, with a snapshot
+    /// first, without a credential.
+    ///
+    /// Of several nodes chance chooses the first; where one fails or drains, another one goes on.
     pub fn new<P: Into<String>>(
         url: impl Into<String>,
         patterns: impl IntoIterator<Item = P>,
@@ -42,6 +48,8 @@ impl Subscription {
             place: None,
             credential: Credential::None,
             trust: TrustFiles::default(),
+            compress: false,
+            binary: false,
             is_single: false,
         }
     }
@@ -81,6 +89,22 @@ impl Subscription {
         self
     }
 
+    /// Asks for compressed messages (RFC 7692), which cost less to send and more to read; a server
+    /// that does not compress sends them as they are.
+    #[must_use]
+    pub const fn compressed(mut self) -> Self {
+        self.compress = true;
+        self
+    }
+
+    /// Asks for binary messages, which say the same in fewer bytes; a server that has none sends
+    /// JSON. It compresses none.
+    #[must_use]
+    pub const fn binary(mut self) -> Self {
+        self.binary = true;
+        self
+    }
+
     /// Ends when the connection does.
     #[must_use]
     pub const fn without_reconnect(mut self) -> Self {
@@ -93,6 +117,21 @@ impl Subscription {
     /// # Errors
     /// There is no pattern, or one that is none.
     pub fn start(self) -> Result<Subscriber, Error> {
+        self.check()?;
+        Ok(Subscriber::new(self))
+    }
+
+    /// The same with two connections at once, to different nodes if there are several: of each
+    /// event the first one is given, and what one of them has lost comes from the other.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; or there are no threads for them.
+    pub fn start_pair(self) -> Result<Pair, Error> {
+        self.check()?;
+        Pair::new(&self)
+    }
+
+    fn check(&self) -> Result<(), Error> {
         if self.patterns.is_empty() {
             return Err(Error::NoPattern);
         }
@@ -101,7 +140,7 @@ impl Subscription {
                 return Err(Error::Pattern(pattern.clone(), error));
             }
         }
-        Ok(Subscriber::new(self))
+        Ok(())
     }
 
     /// The request, from `place` on if there is one.

@@ -12,10 +12,11 @@ use crate::protocol::refusal::ErrorCode;
 use crate::protocol::reply::{ChannelResult, Effective, subscribed};
 use crate::protocol::terms::Terms;
 use crate::protocol::ws::close::write_close;
-use crate::protocol::ws::frame::{Opcode, write_frame};
+use crate::protocol::ws::deflate::{self, Deflater};
+use crate::protocol::ws::frame::{Opcode, RSV1, write_frame};
 use crate::protocol::ws::handshake::Rejection;
 use crate::protocol::ws::reader::{Message, Reader, Role};
-use crate::shell::fake::{listen, upgrade};
+use crate::shell::fake::{listen, upgrade, upgrade_on};
 
 const WELCOME: &str = r#"{"channel":"control","type":"welcome","v":1,"seq":1}"#;
 const REPLY: &str = r#"{"method":"subscribe","success":true,"req_id":1}"#;
@@ -91,9 +92,12 @@ fn subscribe(url: &str) -> Subscribe {
         no_snapshot: false,
         resume: None,
         no_reconnect: true,
+        ab: false,
         wish: WishFlags::default(),
         token: TokenFlags::default(),
         trust: TrustFlags::default(),
+        compress: false,
+        binary: false,
     }
 }
 
@@ -120,6 +124,39 @@ fn every_frame_is_printed_as_it_came_and_the_close_is_proper() {
     let (command, rest) = server.join().unwrap();
     assert_eq!(command, r#"{"method":"subscribe","params":{"channels":["a","b.*"]},"req_id":1}"#);
     assert_eq!(rest, ["pong [120]", "close 1000"]);
+}
+
+#[test]
+fn compressed_messages_are_printed_as_they_were_on_any_terms_of_the_server() {
+    for terms in [None, Some(deflate::Terms::own()), Some(deflate::Terms::shared(12))] {
+        let (address, server) = listen(move |mut stream| {
+            let (request, agreed) = upgrade_on(terms, &mut stream, WELCOME);
+            let mut reader = Reader::new(Role::Server, 1 << 20);
+            messages(&mut stream, &mut reader, 1);
+            let mut deflater =
+                agreed.map(|a| Deflater::new(6, a.server_window_bits(), a.server_context));
+            let mut frames = Vec::new();
+            for text in [REPLY, FIRST, SECOND] {
+                let Some(deflater) = &mut deflater else {
+                    write_frame(&mut frames, Opcode::Text, text.as_bytes());
+                    continue;
+                };
+                let (mut payload, start) = (Vec::new(), frames.len());
+                deflater.deflate(text.as_bytes(), &mut payload);
+                write_frame(&mut frames, Opcode::Text, &payload);
+                frames[start] |= RSV1;
+            }
+            stream.write_all(&frames).unwrap();
+            (request, messages(&mut stream, &mut reader, usize::MAX))
+        });
+        let url = format!("ws://{address}");
+        let (result, out) = run(&Subscribe { compress: true, ends: after(2), ..subscribe(&url) });
+        result.unwrap();
+        assert_eq!(out, format!("{WELCOME}\n{REPLY}\n{FIRST}\n{SECOND}\n"), "{terms:?}");
+        let (request, rest) = server.join().unwrap();
+        assert!(request.contains("\r\nSec-WebSocket-Extensions: permessage-deflate"), "{request}");
+        assert_eq!(rest, ["close 1000"]);
+    }
 }
 
 #[test]
@@ -159,6 +196,7 @@ fn a_refused_subscription_shows_every_pattern_with_its_code() {
                 matched: 2,
                 resumed: None,
                 except: Vec::new(),
+                ids: None,
             }),
         },
         ChannelResult {

@@ -279,6 +279,22 @@ fn a_place_from_before_is_where_a_first_connection_begins() {
 }
 
 #[test]
+fn a_node_that_is_behind_the_one_before_sends_on_after_what_was_named() {
+    let mut script = Script::from("E:29");
+    script.connect("E").resumed("all", 13);
+    script.end("replay_end", 13).heartbeat(20).goes_on_at("E:29");
+    script.event("a", 30, 29).gives(&["resumed 29", "whole 13", "a30"]).goes_on_at("E:30");
+}
+
+#[test]
+fn what_a_server_has_lost_is_not_named_to_it_again() {
+    let mut script = Script::from("E:29");
+    script.connect("E").refused("all", 13, "ahead").receipt(">", 1, 13);
+    assert_eq!(script.progress.place(), None);
+    script.end("snapshot_end", 13).goes_on_at("E:13");
+}
+
+#[test]
 fn a_reply_that_refuses_changes_nothing() {
     let mut script = Script::begun("all", 10);
     script.say(r#"{"method":"subscribe","success":false,"error":{"code":"x","message":"y"}}"#);

@@ -31,46 +31,6 @@ proptest! {
         let chosen = random % (bound + 1);
         prop_assert_eq!(wait(chosen), chosen);
     }
-
-    #[test]
-    fn a_route_always_leads_home_and_never_from_tls_to_none(
-        secure: bool,
-        to in prop::collection::vec("(ws|wss|http)://[a-c]", 0..40),
-        random: u64,
-        failures in 0_usize..50,
-    ) {
-        let home = if secure { "wss://home" } else { "ws://home" };
-        let mut route = Route::new(home);
-        route.handle_drain(to.iter().map(String::as_str), random);
-        route.handle_drain(to.iter().map(String::as_str), random);
-        prop_assert!(route.addresses.len() <= DRAIN_TO_MAX + 1);
-        for _ in 0..failures {
-            let allowed = if secure { "wss://" } else { "ws" };
-            prop_assert!(route.address().starts_with(allowed), "{}", route.address());
-            route.handle_failure();
-        }
-        for _ in 0..DRAIN_TO_MAX {
-            route.forget();
-        }
-        while !route.is_home() {
-            route.handle_failure();
-        }
-        prop_assert_eq!(route.address(), home);
-    }
-}
-
-#[test]
-fn the_addresses_of_a_drain_are_tried_in_turn_and_the_typed_one_last() {
-    let mut route = Route::new("wss://home/v1");
-    route.handle_drain(["wss://a", "ws://plain", "wss://b"].into_iter(), 3);
-    let mut tried = Vec::new();
-    for _ in 0..4 {
-        tried.push(route.address().to_owned());
-        route.handle_failure();
-    }
-    assert_eq!(tried, ["wss://b", "wss://a", "wss://home/v1", "wss://b"]);
-    route.handle_drain([].into_iter(), 0);
-    assert_eq!(route.address(), "wss://a", "no names: nothing is known better");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The stream of items against a small server that plays one scene after the other.
 
 use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::client::item::Notice;
@@ -71,6 +72,63 @@ fn an_iterator_gives_each_event_once_over_all_connections_then_the_error_then_no
     assert_eq!(subscriber.place().unwrap().to_string(), "01A:6");
     let over = subscriber.read(STEP, |_| panic!("nothing more is given")).unwrap_err();
     assert!(matches!(over, Error::Over));
+}
+
+#[test]
+fn where_a_node_ends_another_one_goes_on_also_one_that_is_behind() {
+    // Whichever is come to first plays the first scene.
+    let scenes = Arc::new([
+        vec![reply(2, ""), event(1), event(2), end("snapshot_end", 2), event(3)],
+        vec![reply(1, r#","resumed":true"#), end("replay_end", 1), event(4)],
+    ]);
+    let played: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let node = |number| {
+        let (scenes, played) = (Arc::clone(&scenes), Arc::clone(&played));
+        let (address, _played) = listen_times(1, move |_, mut stream: Producer| {
+            upgrade(&mut stream, WELCOME);
+            let _asked = stream.read(&mut [0; 4096]);
+            let time = {
+                let mut played = played.lock().unwrap();
+                played.push(number);
+                played.len() - 1
+            };
+            let mut out = Vec::new();
+            for text in &scenes[time] {
+                write_frame(&mut out, Opcode::Text, text.as_bytes());
+            }
+            if time == 1 {
+                write_close(&mut out, 4003, "enough");
+            }
+            stream.write_all(&out).unwrap();
+        });
+        format!("ws://{address}")
+    };
+    let nodes = [node(0), node(1)].join(",");
+    let mut seqs = Vec::new();
+    for item in Subscription::new(nodes, ["a"]).start().unwrap() {
+        match item {
+            Ok(Item::Event(event)) => seqs.push(event.seq),
+            Ok(Item::Gap(gap)) => panic!("{gap}"),
+            Ok(_) => {}
+            Err(error) => assert!(error.to_string().contains("4003"), "{error}"),
+        }
+    }
+    assert_eq!(seqs, [1, 2, 3, 4]);
+    let mut played = played.lock().unwrap().clone();
+    played.sort_unstable();
+    assert_eq!(played, [0, 1]);
+}
+
+#[test]
+fn a_node_that_is_not_there_at_the_start_is_passed_over() {
+    let there = subscription(vec![vec![reply(0, ""), end("snapshot_end", 0), event(1)]]);
+    let nodes = format!("ws://{},{},ws://{}", nobody(), there.url, nobody());
+    let mut subscriber = Subscription::new(nodes, ["a"]).start().unwrap();
+    let first = subscriber.find_map(|item| match item {
+        Ok(Item::Event(event)) => Some(event.seq),
+        _ => None,
+    });
+    assert_eq!(first, Some(1));
 }
 
 #[test]
