@@ -8,6 +8,7 @@ import { Merge } from "./ab.js";
 import { Leg } from "./leg.js";
 import { FanfareError, paramsOf } from "./protocol.js";
 import { Queue } from "./queue.js";
+import { shuffled } from "./route.js";
 import { StateHash } from "./statehash.js";
 
 /** @typedef {import("./protocol.js").FeedEvent} FeedEvent */
@@ -18,6 +19,8 @@ import { StateHash } from "./statehash.js";
 
 /**
  * @typedef {object} Options
+ * @property {"single" | "ab"} [mode] one connection, or two at once and of each event the first:
+ *   the default where there are several nodes
  * @property {string | (() => string | Promise<string>)} [token] the credential; a function is asked
  *   at each connect, and when the credential is about to end
  * @property {"message" | "query" | "header"} [auth] how it is shown: by an `auth` request (the
@@ -35,6 +38,8 @@ import { StateHash } from "./statehash.js";
  * @property {"close" | "pause" | "drop"} [overflow] what happens then: close the connection and
  *   resume when they were taken (the default); stop reading (`ws` only, else as `close`), so that
  *   the policy of the subscription decides; or drop, which is a gap
+ * @property {boolean} [binary] ask for the binary form, which says the same in fewer bytes; the server
+ *   decides
  * @property {any} [WebSocket] a constructor like the browser's; globalThis.WebSocket by default
  * @property {any} [socketOptions] third argument of that constructor, for the package `ws`
  * @property {{ baseMs?: number, maxMs?: number, goodMs?: number }} [backoff] of reconnects: 250,
@@ -58,6 +63,7 @@ import { StateHash } from "./statehash.js";
 const QUEUE_CHARS_MAX = 64 * 1024 * 1024;
 const VERIFY_TRIES = 5;
 const OPTIONS = new Set([
+  "mode",
   "token",
   "auth",
   "policy",
@@ -69,6 +75,7 @@ const OPTIONS = new Set([
   "parse",
   "queue",
   "overflow",
+  "binary",
   "WebSocket",
   "socketOptions",
   "backoff",
@@ -76,8 +83,9 @@ const OPTIONS = new Set([
 ]);
 
 /**
- * Connects to a server, or to one server over two ways (or two that count by the same epoch).
- * @param {string | string[]} url `ws://HOST:PORT/v1`; two of them: A and B
+ * Connects to a server, or to the nodes of a cluster: each connection begins at a random one, and
+ * goes to another when that one fails or drains.
+ * @param {string | string[]} url `ws://HOST:PORT/v1`, or several
  * @param {Options} [options]
  * @returns {Feed}
  */
@@ -120,7 +128,9 @@ export class Feed {
         throw new TypeError(`connect has no option '${name}'; it has ${[...OPTIONS].join(", ")}`);
       }
     }
-    if (urls.length < 1 || urls.length > 2) throw new TypeError("connect takes one or two URLs");
+    if (urls.length < 1) throw new TypeError("connect takes at least one URL");
+    const { mode = urls.length > 1 ? "ab" : "single" } = options;
+    if (mode !== "single" && mode !== "ab") throw new TypeError("mode is 'single' or 'ab'");
     const WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!WebSocket) {
       throw new TypeError(
@@ -138,16 +148,20 @@ export class Feed {
       socketOptions: options.socketOptions,
       token: options.token,
       auth: options.auth ?? "message",
+      binary: options.binary ?? false,
       parse: options.parse ?? JSON.parse,
       heal: options.heal ?? false,
       backoff: { baseMs: 250, maxMs: 30_000, goodMs: 10_000, ...options.backoff },
       connectMs: options.connectMs ?? 10_000,
     };
-    if (urls.length === 2) {
+    // Clients that were all given the same list are not to begin at the same node.
+    const nodes = shuffled([...new Set(urls)]);
+    const orders = mode === "ab" ? [nodes, [...nodes.slice(1), nodes[0]]] : [nodes];
+    if (mode === "ab") {
       this.#merge = new Merge(2, (item) => this.#take(item), this.#queueMax);
     }
     const host = this.#host();
-    this.#legs = urls.map((url) => new Leg(url, legOptions, host));
+    this.#legs = orders.map((order) => new Leg(order, legOptions, host));
     for (const leg of this.#legs) leg.open();
   }
 
@@ -270,6 +284,7 @@ export class Feed {
     const at = (/** @type {Leg} */ leg) => this.#legs.indexOf(leg);
     return {
       welcome: (leg, epoch) => this.#welcome(leg, epoch),
+      elsewhere: (leg) => this.#legs.filter((other) => other !== leg).map(({ url }) => url),
       room: (leg) => this.#room(leg),
       event: (leg, event) => {
         if (this.#merge) this.#merge.event(at(leg), event);

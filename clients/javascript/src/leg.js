@@ -1,11 +1,13 @@
-// One address and the connection to it, for as long as the feed lives: connects, shows the
+// One connection, for as long as the feed lives, to one node or another: connects, shows the
 // credential, asks for what the session says is due, notices silence, and connects again.
 //
 // It alone looks at the clock. What it gets it gives to its host (client.js)
 // in the order in which it came. After the socket was given up, nothing of it is taken any more.
 
-import { backoff, chunks, drainTargets, FanfareError, isFinal, readMessage } from "./protocol.js";
+import { Announced } from "./binary.js";
+import { backoff, chunks, FanfareError, isFinal, readMessage } from "./protocol.js";
 import { Calls, Requests } from "./requests.js";
+import { Route } from "./route.js";
 import { Session } from "./session.js";
 import { openSocket } from "./socket.js";
 import { Timers } from "./timers.js";
@@ -14,7 +16,7 @@ import { Timers } from "./timers.js";
 /** @typedef {import("./protocol.js").Gap} Gap */
 /** @typedef {import("./protocol.js").Terms} Terms */
 
-/** @typedef {{ code?: number, reason: string }} Why */
+/** @typedef {{ code?: number, reason: string, refused?: boolean }} Why */
 
 /**
  * @typedef {{ state: "connected", url: string, node: string, epoch: string }
@@ -32,6 +34,7 @@ import { Timers } from "./timers.js";
  * What a leg needs from the feed that it is a part of.
  * @typedef {object} Host
  * @property {(leg: Leg, epoch: string) => boolean} welcome false: another epoch than the others'
+ * @property {(leg: Leg) => string[]} elsewhere the nodes of the other legs
  * @property {(leg: Leg) => "take" | "leave"} room asked before each message
  * @property {(leg: Leg, event: FeedEvent) => void} event
  * @property {(leg: Leg, gap: Gap) => void} gap
@@ -60,9 +63,7 @@ const PARKED_MS = 30_000;
 const RETRIED_STATUS = new Set([408, 429, 500, 502, 503, 504]);
 
 export class Leg {
-  #url;
-  /** Where the next connection goes: a drain may have named another server. */
-  #next;
+  #route;
   #options;
   #host;
   #session;
@@ -91,23 +92,24 @@ export class Leg {
     (name, ms, run) => this.#timers.after(name, ms, run),
   );
   #calls = new Calls();
+  #announced = new Announced();
   #timers = new Timers();
 
   /**
-   * @param {string} url
+   * @param {string[]} nodes
    * @param {LegOptions} options
    * @param {Host} host
    */
-  constructor(url, options, host) {
-    this.#url = url;
-    this.#next = url;
+  constructor(nodes, options, host) {
+    this.#route = new Route(nodes);
     this.#options = options;
     this.#host = host;
     this.#session = new Session({ heals: options.heal });
   }
 
+  /** The node to connect to, or connected to. */
   get url() {
-    return this.#url;
+    return this.#route.url;
   }
 
   get session() {
@@ -171,7 +173,7 @@ export class Leg {
   request(method, params, take = (reply) => reply) {
     return new Promise((resolve, reject) => {
       if (!this.#welcomed) {
-        reject(new FanfareError("disconnected", `not connected to ${this.#url}`));
+        reject(new FanfareError("disconnected", `not connected to ${this.url}`));
         return;
       }
       this.#requests.send(method, params, (reply, error) => {
@@ -236,12 +238,12 @@ export class Leg {
     // What comes of a socket that was given up is not taken.
     const isCurrent = () => generation === this.#generation && this.#socket !== undefined;
     try {
-      this.#socket = openSocket(this.#next, token, this.#options, {
+      this.#socket = openSocket(this.url, token, this.#options, {
         open: () => {
           if (isCurrent() && token !== undefined && auth === "message") this.#authenticate(token);
         },
-        message: (text) => {
-          if (isCurrent()) this.#message(text);
+        message: (data) => {
+          if (isCurrent()) this.#message(data);
         },
         close: (code, reason) => {
           if (isCurrent()) this.#lost({ code, reason });
@@ -264,8 +266,10 @@ export class Leg {
    */
   #refused(status, retryAfterMs) {
     const reason = `the server answered ${status}`;
+    const text = `cannot connect to ${this.url}: ${reason}`;
     if (RETRIED_STATUS.has(status)) this.#lost({ reason }, retryAfterMs);
-    else this.#fail(new FanfareError("refused", `cannot connect to ${this.#next}: ${reason}`));
+    else if (this.#route.refused(this.#host.elsewhere(this))) this.#lost({ reason, refused: true });
+    else this.#fail(new FanfareError("refused", text));
   }
 
   async #token() {
@@ -280,19 +284,25 @@ export class Leg {
       if (!error && !reply.success) {
         const { code, message } = reply.error;
         const refused = new FanfareError(code, message, reply.error);
-        this.#host.state(this, { state: "refused", url: this.#url, channels: [], error: refused });
+        this.#host.state(this, { state: "refused", url: this.url, channels: [], error: refused });
       }
     });
   }
 
-  /** @param {string} text */
-  #message(text) {
+  /** @param {string | ArrayBuffer} data */
+  #message(data) {
     if (this.#host.room(this) === "leave") return;
     this.#heard = performance.now();
     /** @type {import("./protocol.js").Message} */
     let message;
     try {
-      message = readMessage(text, this.#options.parse);
+      if (typeof data === "string") {
+        message = readMessage(data, this.#options.parse);
+      } else {
+        const event = this.#announced.event(data, this.#options.parse);
+        if (event === undefined) return;
+        message = { kind: "event", event };
+      }
     } catch (error) {
       this.#abandon({ reason: `a message that cannot be read: ${error}` });
       return;
@@ -313,16 +323,20 @@ export class Leg {
 
   /** @param {any} message */
   #reply(message) {
+    this.#announced.learn(message);
     this.#requests.reply(message);
     this.#host.progress(this);
   }
 
   /** @param {any} message */
   #control(message) {
-    const url = this.#url;
+    const url = this.url;
     switch (message.type) {
       case "welcome":
         this.#welcome(message);
+        break;
+      case "channels":
+        this.#announced.learn(message);
         break;
       case "heartbeat":
         this.#session.heartbeat(message.seq);
@@ -368,15 +382,16 @@ export class Leg {
     if (!this.#host.welcome(this, epoch)) {
       this.#drop();
       this.#requests.end(new FanfareError("disconnected", "another epoch"));
-      this.#host.state(this, { state: "parked", url: this.#url, epoch });
+      this.#host.state(this, { state: "parked", url: this.url, epoch });
       this.#timers.after("parked", PARKED_MS, () => this.open());
       return;
     }
     this.#welcomed = true;
     this.#since = performance.now();
     this.#bytesMax = limits?.message_bytes_max ?? this.#bytesMax;
+    this.#announced.clear();
     this.#session.connected(epoch);
-    this.#host.state(this, { state: "connected", url: this.#next, node, epoch });
+    this.#host.state(this, { state: "connected", url: this.url, node, epoch });
     this.#watchSilence(heartbeat_ms ?? 5000);
     this.#flush();
   }
@@ -399,8 +414,8 @@ export class Leg {
    * @param {string[]} to
    */
   #drained(retryAfterMs, to) {
-    this.#drain = { at: performance.now() + retryAfterMs, to: drainTargets(this.#next, to) };
-    this.#host.state(this, { state: "draining", url: this.#next, retryAfterMs, to });
+    this.#drain = { at: performance.now() + retryAfterMs, to };
+    this.#host.state(this, { state: "draining", url: this.url, retryAfterMs, to });
     this.#timers.after("drain", retryAfterMs, () =>
       this.#abandon({ reason: "the server is draining" }),
     );
@@ -447,7 +462,6 @@ export class Leg {
   #lost(why, retryAfterMs = 0) {
     const good = this.#welcomed && performance.now() - this.#since >= this.#options.backoff.goodMs;
     if (good) this.#attempt = 0;
-    const failed = !this.#welcomed;
     this.#socket = undefined;
     this.#opening = false;
     this.#welcomed = false;
@@ -459,17 +473,15 @@ export class Leg {
     this.#host.lost(this);
     this.#requests.end(new FanfareError("disconnected", `the connection broke: ${why.reason}`));
     if (this.#closed) {
-      this.#host.state(this, { state: "closed", url: this.#url });
+      this.#host.state(this, { state: "closed", url: this.url });
     } else if (this.#suspended) {
-      this.#host.state(this, { state: "paused", url: this.#url, why });
+      this.#host.state(this, { state: "paused", url: this.url, why });
     } else if (why.code !== undefined && this.#isFinal(why.code)) {
-      const text = `${this.#next} closed the connection: ${why.code} ${why.reason}`;
+      const text = `${this.url} closed the connection: ${why.code} ${why.reason}`;
       this.#fail(new FanfareError("closed", text, { closeCode: why.code }));
     } else if (why.code === 4102 && this.#session.patterns.length === 0) {
-      this.#host.state(this, { state: "paused", url: this.#url, why });
+      this.#host.state(this, { state: "paused", url: this.url, why });
     } else {
-      // An address from a drain that does not answer is not worth a second try.
-      if (failed) this.#next = this.#url;
       this.#again(retryAfterMs, why);
     }
   }
@@ -492,13 +504,14 @@ export class Leg {
     if (this.#drain) {
       const { at, to } = this.#drain;
       this.#drain = undefined;
-      if (to.length > 0) this.#next = to[Math.floor(Math.random() * to.length)];
+      this.#route.drained(to, this.#host.elsewhere(this));
       delay = Math.max(0, at - performance.now());
     } else {
+      if (why.refused !== true) this.#route.failed(this.#host.elsewhere(this));
       delay = atLeastMs + backoff(this.#attempt, this.#options.backoff);
       this.#attempt += 1;
     }
-    this.#host.state(this, { state: "reconnecting", url: this.#next, delay, why });
+    this.#host.state(this, { state: "reconnecting", url: this.url, delay, why });
     this.#timers.after("reconnect", delay, () => this.open());
   }
 
@@ -557,7 +570,7 @@ export class Leg {
       if (refused.length > 0) {
         const { error: first } = refused[0];
         const names = refused.map(({ pattern }) => pattern);
-        const state = { state: /** @type {const} */ ("refused"), url: this.#url };
+        const state = { state: /** @type {const} */ ("refused"), url: this.url };
         this.#host.state(this, { ...state, channels: names, error: first });
       }
     });

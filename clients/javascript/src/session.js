@@ -246,6 +246,8 @@ export class Session {
     if (entry.resumed) {
       held.phase = "recovering";
       held.recovery = "replay";
+      // A node that is behind the one before it sends nothing up to what was claimed.
+      held.whole = Math.max(held.whole, held.position?.seq ?? 0);
       return undefined;
     }
     if (entry.resumed === false) this.#forget(entry.seq);
@@ -293,6 +295,9 @@ export class Session {
       const snapshot = isState && recovered.some((held) => held.recovery === "snapshot");
       if (!snapshot && seq <= seen[slot]) return { deliver: false };
       event.recovered = snapshot ? "snapshot" : "replay";
+    } else if (seq <= seen[slot]) {
+      // From a node that is behind the one before it, where patterns have got to different places.
+      return { deliver: false };
     }
     const gap = this.#hole(event, rule, seen);
     // A replay brings the event again, behind what is missing before it.
@@ -319,7 +324,7 @@ export class Session {
       seen.seq,
       this.#heartbeat,
       this.#accounted.get(channel) ?? 0,
-      ...rule.held.map((held) => Math.max(held.boundary, held.accounted)),
+      ...rule.held.map((held) => Math.max(held.boundary, held.accounted, held.whole)),
     );
     if (prev <= known) return undefined;
     return {

@@ -1,6 +1,7 @@
 // What browsers' WebSocket and Node's package `ws` have in common, and where they differ.
 // Not here: when a connection is opened or given up (leg.js).
 
+import { SUBPROTOCOL_BINARY } from "./binary.js";
 import { FanfareError, SUBPROTOCOL } from "./protocol.js";
 
 /**
@@ -8,12 +9,13 @@ import { FanfareError, SUBPROTOCOL } from "./protocol.js";
  * @property {any} WebSocket
  * @property {any} socketOptions third argument of the `ws` package's constructor
  * @property {"message" | "query" | "header"} auth
+ * @property {boolean} binary ask for the binary form
  */
 
 /**
  * @typedef {object} Handlers
  * @property {() => void} open
- * @property {(text: string) => void} message
+ * @property {(data: string | ArrayBuffer) => void} message
  * @property {(code: number, reason: string) => void} close
  * @property {(status: number, retryAfterMs: number) => void} refuse the answer to the upgrade; only
  *   `ws` shows it, in a browser the socket closes
@@ -26,7 +28,9 @@ import { FanfareError, SUBPROTOCOL } from "./protocol.js";
  * @param {SocketOptions} how
  * @param {Handlers} handlers
  */
-export function openSocket(address, token, { WebSocket, socketOptions, auth }, handlers) {
+export function openSocket(address, token, how, handlers) {
+  const { WebSocket, socketOptions, auth, binary } = how;
+  const protocols = binary ? [SUBPROTOCOL_BINARY, SUBPROTOCOL] : [SUBPROTOCOL];
   let url = address;
   let options = socketOptions;
   if (token !== undefined && auth === "query") {
@@ -36,7 +40,7 @@ export function openSocket(address, token, { WebSocket, socketOptions, auth }, h
   }
   let socket;
   try {
-    socket = options ? new WebSocket(url, SUBPROTOCOL, options) : new WebSocket(url, SUBPROTOCOL);
+    socket = options ? new WebSocket(url, protocols, options) : new WebSocket(url, protocols);
   } catch (error) {
     // The message may have the URL, and with it the credential.
     const { name, message } = /** @type {Error} */ (error);
@@ -44,7 +48,8 @@ export function openSocket(address, token, { WebSocket, socketOptions, auth }, h
     throw new FanfareError("refused", `cannot connect to ${address}: ${reason}`);
   }
   socket.onopen = handlers.open;
-  socket.onmessage = (/** @type {{ data: any }} */ { data }) => handlers.message(String(data));
+  socket.binaryType = "arraybuffer";
+  socket.onmessage = (/** @type {{ data: any }} */ { data }) => handlers.message(data);
   socket.onclose = (/** @type {{ code: number, reason: string }} */ { code, reason }) =>
     handlers.close(code, reason || "the connection broke");
   socket.onerror = () => {}; // A close follows.

@@ -309,6 +309,64 @@ test("when the server of a drain does not answer, the first one is tried", async
   await server.peer();
 });
 
+/** A feed over some servers; `next` gives those that it comes to, once each. */
+async function over(test, count, options) {
+  const servers = await Promise.all(Array.from({ length: count }, () => Server.start()));
+  for (const server of servers) test.after(() => server.stop());
+  const arrivals = new Set();
+  for (const server of servers) {
+    const arrival = server.peer().then((peer) => {
+      arrivals.delete(arrival);
+      return { url: server.url, peer };
+    });
+    arrivals.add(arrival);
+  }
+  const urls = servers.map(({ url }) => url);
+  return { next: () => Promise.race(arrivals), feed: open(test, urls, options) };
+}
+
+test("of several nodes another one goes on where the first has ended", async (test) => {
+  const { next, feed } = await over(test, 2, { mode: "single" });
+  const done = feed.subscribe("t.*", ALL);
+  const first = await next();
+  first.peer.welcome();
+  await first.peer.accept(100);
+  await done;
+  first.peer.send(event("t.a", 101, 0));
+  const events = feed[Symbol.asyncIterator]();
+  assert.deepEqual(await seqs(events, 1), [101]);
+  first.peer.socket.terminate();
+  const second = await next();
+  second.peer.welcome();
+  // It is behind: what it has not got yet, the client has.
+  const { params } = await second.peer.accept(90, { resumed: true });
+  assert.deepEqual(params.resume, { epoch: EPOCH, seq: 101 });
+  second.peer.send(replayEnd(["t.*"], 90), event("t.a", 102, 101));
+  assert.deepEqual(await seqs(events, 1), [102]);
+  assert.deepEqual(feed.position, { epoch: EPOCH, seq: 102 });
+});
+
+test("a node that refuses is left out", async (test) => {
+  const no = await Server.start({ verifyClient: (_info, done) => done(false, 403, "no") });
+  test.after(() => no.stop());
+  const yes = await Server.start();
+  test.after(() => yes.stop());
+  for (let round = 0; round < 4; round += 1) {
+    open(test, [no.url, yes.url], { mode: "single" });
+    await yes.peer();
+  }
+});
+
+test("two connections over three nodes are never at the same one", async (test) => {
+  const { next, feed } = await over(test, 3, {});
+  feed.subscribe("t.*", ALL).catch(() => {});
+  const [first, second] = [await next(), await next()];
+  second.peer.welcome();
+  first.peer.socket.terminate();
+  const third = await next();
+  assert.equal(new Set([first.url, second.url, third.url]).size, 3);
+});
+
 test("silence of three heartbeats is the end of a connection", async (test) => {
   const { server } = await scripted(test);
   const peer = await server.peer();
@@ -455,7 +513,8 @@ test("mistakes in the arguments are told at once", async (test) => {
     () => connect("ws://127.0.0.1:1/v1", { WebSocket, tokens: "" }),
     /no option 'tokens'/,
   );
-  assert.throws(() => connect([], { WebSocket }), /one or two URLs/);
+  assert.throws(() => connect([], { WebSocket }), /at least one URL/);
+  assert.throws(() => connect("ws://a", { WebSocket, mode: "three" }), /'single' or 'ab'/);
   assert.throws(
     () => connect("ws://127.0.0.1:1/v1", { WebSocket, policy: "all", terms: { x: 1 } }),
     /'x'/,

@@ -1,5 +1,5 @@
 // One session, or two that are merged, against a model of the server: breaks, a log that is cut,
-// restarts, receipts.
+// restarts, receipts; and against several nodes of which each is as far as it is.
 //
 // Here's how it works: 1. A seed decides what happens: events are published, requests are taken
 // by the server, messages arrive, the connection breaks, the log is cut, the server restarts with
@@ -37,12 +37,20 @@ class ModelServer {
     this.latest = new Map();
     this.slots = new Map(); // channel and key -> {book, texts}
     this.connections = new Set();
+    this.records = []; // what nodes read
   }
 
   publish(channel, key, type) {
+    const seq = this.seq + 1;
+    const text = event(channel, seq, this.latest.get(channel) ?? 0, { key, type });
+    this.latest.set(channel, seq);
+    this.apply({ seq, channel, key, type, text });
+  }
+
+  apply(record) {
+    const { channel, key, type, text } = record;
+    this.records.push(record);
     this.seq += 1;
-    const text = event(channel, this.seq, this.latest.get(channel) ?? 0, { key, type });
-    this.latest.set(channel, this.seq);
     this.log.push({ seq: this.seq, channel, key, text });
     const name = `${channel} ${key}`;
     const slot = this.slots.get(name) ?? { channel, book: false, texts: [] };
@@ -53,11 +61,23 @@ class ModelServer {
       if (!connection.set.some((pattern) => matches(pattern, channel))) continue;
       if (connection.skipping && !key && channel.startsWith("trade.")) {
         connection.skipped.push({ seq: this.seq, channel });
-      } else {
+      } else if (this.seq > (connection.ahead ?? 0)) {
         this.receipt(connection);
         connection.wire.push(text);
       }
     }
+  }
+
+  /** What all subscriptions of a connection have from another node is not sent again. */
+  skipTo(connection, seq) {
+    const isFirst = connection.ahead === undefined;
+    connection.ahead = Math.min(connection.ahead ?? Infinity, seq);
+    if (!isFirst && connection.ahead <= this.seq) connection.ahead = 0;
+  }
+
+  /** Whether it has given out this seq, or another node has. */
+  gave(seq) {
+    return seq <= this.seq;
   }
 
   /** The receipt for what was skipped comes before anything that came after it. */
@@ -88,7 +108,7 @@ class ModelServer {
         ? "epoch"
         : resume.seq < this.floor
           ? "too_old"
-          : resume.seq > this.seq
+          : !this.gave(resume.seq)
             ? "ahead"
             : "";
     const resumed = resume ? { resumed: why === "", ...(why && { why }) } : {};
@@ -97,6 +117,7 @@ class ModelServer {
     });
     wire.push({ reply: "subscribe", channels, message: { success: true, result: entries } });
     if (why === "") {
+      this.skipTo(connection, resume.seq);
       wire.push(
         ...this.log
           .filter(({ seq, channel }) => seq > resume.seq && matched(channel))
@@ -105,12 +126,31 @@ class ModelServer {
       wire.push(replayEnd(channels, this.seq));
       return;
     }
+    this.skipTo(connection, 0);
     if (why) {
       const from = why === "epoch" ? 1 : resume.seq + 1;
       wire.push(gap(channels, from, this.seq, { cause: why, missed: undefined, recover: "none" }));
     }
     for (const slot of this.slots.values()) if (matched(slot.channel)) wire.push(...slot.texts);
     wire.push(snapshotEnd(channels, this.seq));
+  }
+}
+
+/** One of several nodes that send what one server has: as far as it has got. */
+class Node extends ModelServer {
+  constructor(source) {
+    super();
+    this.source = source;
+    this.restart();
+    this.epoch = source.epoch;
+  }
+
+  advance(count) {
+    for (const record of this.source.records.slice(this.seq, this.seq + count)) this.apply(record);
+  }
+
+  gave(seq) {
+    return this.source.gave(seq);
   }
 }
 
@@ -125,7 +165,7 @@ class Leg {
   }
 
   connect() {
-    this.connection = { set: [], wire: [], skipping: false, skipped: [] };
+    this.connection = { set: [], wire: [], skipping: false, skipped: [], ahead: undefined };
     this.server.connections.add(this.connection);
     this.application.connected(this);
     this.session.connected(this.server.epoch);
@@ -320,6 +360,65 @@ function run(seed, sides) {
   check(application, server, published);
 }
 
+/** Nothing is lost on the way from one node to another, whichever is behind, and nothing told. */
+function runNodes(seed, sides) {
+  const random = generator(seed);
+  const pick = (...list) => list[Math.floor(random() * list.length)];
+  const server = new ModelServer();
+  server.restart();
+  for (const channel of ["book.a", "book.b"]) server.publish(channel, undefined, "snapshot");
+  const nodes = [1, 2, 3].map(() => new Node(server));
+  for (const node of nodes) node.advance(9);
+  const application = new Application(random, server, sides);
+  const { legs } = application;
+  for (const [at, leg] of legs.entries()) {
+    leg.server = nodes[at];
+    leg.session.add("trade.*", { policy: "all" });
+    leg.session.add("quote.*", { policy: "auto" });
+    leg.session.add("book.*", { policy: "all" });
+    leg.connect();
+    while (leg.requests.length > 0) leg.request();
+    while (leg.connection.wire.length > 0) leg.deliver();
+  }
+  const published = [];
+  const move = (leg) => {
+    if (leg.connection) leg.lose();
+    leg.server = pick(...nodes.filter((node) => legs.every((other) => other.server !== node)));
+    leg.connect();
+  };
+  for (let step = 0; step < 400 * sides; step += 1) {
+    const leg = pick(...legs);
+    const chance = random();
+    if (chance < 0.3) {
+      const channel = pick("trade.a", "trade.b", "quote.a", "book.a", "book.b");
+      const key = channel === "quote.a" ? pick("k", "l") : undefined;
+      const isSnapshot = channel.startsWith("book.") && random() < 0.1;
+      server.publish(channel, key, isSnapshot ? "snapshot" : "update");
+      published.push({ epoch: server.epoch, channel, seq: server.seq });
+    } else if (chance < 0.5) pick(...nodes).advance(Math.ceil(random() * 9));
+    else if (chance < 0.85 && leg.connection.wire.length > 0) leg.deliver();
+    else if (chance < 0.94 && leg.requests.length > 0) leg.request();
+    else if (chance < 0.97) move(leg);
+    else if (chance < 0.98) {
+      // Whoever was there goes elsewhere; the node has to read all of it again.
+      const node = pick(...nodes);
+      for (const each of legs) if (each.server === node) move(each);
+      nodes[nodes.indexOf(node)] = new Node(server);
+    }
+  }
+  for (const node of nodes) node.advance(Infinity);
+  for (const leg of legs) {
+    while (leg.requests.length > 0 || leg.connection.wire.length > 0) {
+      while (leg.connection.wire.length > 0) leg.deliver();
+      if (leg.requests.length > 0) leg.request();
+    }
+    leg.connection.wire.push(control("heartbeat", { seq: server.seq }));
+    leg.deliver();
+  }
+  assert.deepEqual(application.gaps, []);
+  check(application, server, published);
+}
+
 function check({ trades, gaps, slots, since, merge, legs }, server, published) {
   const owed = published.filter(
     ({ epoch, channel, seq }) =>
@@ -352,14 +451,19 @@ function check({ trades, gaps, slots, since, merge, legs }, server, published) {
 const seeds = Number(process.env.CLIENT_SEEDS ?? 2000);
 const chosen = process.env.SEED ? [Number(process.env.SEED)] : [...Array(seeds).keys()];
 for (const sides of [1, 2]) {
-  test(`${seeds} seeds of breaks, restarts and receipts, ${sides} connections`, () => {
-    for (const seed of chosen) {
-      try {
-        run(seed, sides);
-      } catch (error) {
-        error.message = `SEED=${seed}: ${error.message}`;
-        throw error;
+  for (const [what, play] of [
+    ["breaks, restarts and receipts", run],
+    ["nodes that lag and die", runNodes],
+  ]) {
+    test(`${seeds} seeds of ${what}, ${sides} connections`, () => {
+      for (const seed of chosen) {
+        try {
+          play(seed, sides);
+        } catch (error) {
+          error.message = `SEED=${seed}: ${error.message}`;
+          throw error;
+        }
       }
-    }
-  });
+    });
+  }
 }

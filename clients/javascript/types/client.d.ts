@@ -1,6 +1,7 @@
 /**
- * Connects to a server, or to one server over two ways (or two that count by the same epoch).
- * @param {string | string[]} url `ws://HOST:PORT/v1`; two of them: A and B
+ * Connects to a server, or to the nodes of a cluster: each connection begins at a random one, and
+ * goes to another when that one fails or drains.
+ * @param {string | string[]} url `ws://HOST:PORT/v1`, or several
  * @param {Options} [options]
  * @returns {Feed}
  */
@@ -57,6 +58,11 @@ export type Terms = import("./protocol.js").Terms;
 export type State = import("./leg.js").State;
 export type Options = {
     /**
+     * one connection, or two at once and of each event the first:
+     * the default where there are several nodes
+     */
+    mode?: "single" | "ab" | undefined;
+    /**
      * the credential; a function is asked
      * at each connect, and when the credential is about to end
      */
@@ -106,6 +112,11 @@ export type Options = {
      * the policy of the subscription decides; or drop, which is a gap
      */
     overflow?: "pause" | "close" | "drop" | undefined;
+    /**
+     * ask for the binary form, which says the same in fewer bytes; the server
+     * decides
+     */
+    binary?: boolean | undefined;
     /**
      * a constructor like the browser's; globalThis.WebSocket by default
      */

@@ -1,10 +1,11 @@
 export class Leg {
     /**
-     * @param {string} url
+     * @param {string[]} nodes
      * @param {LegOptions} options
      * @param {Host} host
      */
-    constructor(url: string, options: LegOptions, host: Host);
+    constructor(nodes: string[], options: LegOptions, host: Host);
+    /** The node to connect to, or connected to. */
     get url(): string;
     get session(): Session;
     /** Whether requests can be sent. */
@@ -47,6 +48,7 @@ export type Terms = import("./protocol.js").Terms;
 export type Why = {
     code?: number;
     reason: string;
+    refused?: boolean;
 };
 export type State = {
     state: "connected";
@@ -99,6 +101,10 @@ export type Host = {
      * false: another epoch than the others'
      */
     welcome: (leg: Leg, epoch: string) => boolean;
+    /**
+     * the nodes of the other legs
+     */
+    elsewhere: (leg: Leg) => string[];
     /**
      * asked before each message
      */

@@ -3,11 +3,12 @@
  * @property {any} WebSocket
  * @property {any} socketOptions third argument of the `ws` package's constructor
  * @property {"message" | "query" | "header"} auth
+ * @property {boolean} binary ask for the binary form
  */
 /**
  * @typedef {object} Handlers
  * @property {() => void} open
- * @property {(text: string) => void} message
+ * @property {(data: string | ArrayBuffer) => void} message
  * @property {(code: number, reason: string) => void} close
  * @property {(status: number, retryAfterMs: number) => void} refuse the answer to the upgrade; only
  *   `ws` shows it, in a browser the socket closes
@@ -19,7 +20,7 @@
  * @param {SocketOptions} how
  * @param {Handlers} handlers
  */
-export function openSocket(address: string, token: string | undefined, { WebSocket, socketOptions, auth }: SocketOptions, handlers: Handlers): any;
+export function openSocket(address: string, token: string | undefined, how: SocketOptions, handlers: Handlers): any;
 export type SocketOptions = {
     WebSocket: any;
     /**
@@ -27,10 +28,14 @@ export type SocketOptions = {
      */
     socketOptions: any;
     auth: "message" | "query" | "header";
+    /**
+     * ask for the binary form
+     */
+    binary: boolean;
 };
 export type Handlers = {
     open: () => void;
-    message: (text: string) => void;
+    message: (data: string | ArrayBuffer) => void;
     close: (code: number, reason: string) => void;
     /**
      * the answer to the upgrade; only

@@ -7,9 +7,10 @@ of one queue, and callbacks are called when the iteration reaches them.
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl as tls
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -39,11 +40,14 @@ def connect(
     open_timeout: float = 10.0,
     request_timeout: float = 30.0,
     max_size: int = 64 << 20,
+    binary: bool = False,
 ) -> Feed:
     """A feed: `async with fanfare.connect("ws://127.0.0.1:9001/v1") as feed`.
 
-    - `url`: the server. Several are connected to at once (`mode="ab"`, and two connections where
-      there is one URL), or one after the other when one fails (`mode="single"`).
+    - `url`: the server, or the nodes of a cluster. Each connection begins at a random one, and
+      goes to another when that one fails or drains.
+    - `mode`: `ab`, two connections at once, to different nodes if there are several (the default
+      where there are); or `single`, one connection.
     - `token`: a credential, or a function (async or not) that gives one. It is asked at each
       connect, and when the server says that the credential is about to end.
     - `ssl`: for `wss` URLs, instead of Python's default context.
@@ -55,16 +59,17 @@ def connect(
     - `open_timeout`: seconds for the first connection to come up, and for each attempt.
     - `request_timeout`: seconds for a reply, reconnects included.
     - `max_size`: bytes of one message; a longer one ends the connection.
+    - `binary`: ask for the binary form, which says the same in fewer bytes; the server decides.
     """
     urls = [url] if isinstance(url, str) else list(url)
     if not urls:
         raise ValueError("no url")
     if mode is None:
         mode = "ab" if len(urls) > 1 else "single"
-    if mode == "ab" and len(urls) == 1:
-        urls *= 2
-    groups = [[one] for one in urls] if mode == "ab" else [urls]
-    options = Options(token, ssl, heal, parse_float, open_timeout, max_size)
+    # Clients that were all given the same list are not to begin at the same node.
+    nodes = random.sample(list(dict.fromkeys(urls)), len(set(urls)))
+    groups = [nodes, nodes[1:] + nodes[:1]] if mode == "ab" else [nodes]
+    options = Options(token, ssl, heal, parse_float, open_timeout, max_size, binary)
     return Feed(groups, options, on_gap, on_state, queue_size, request_timeout)
 
 
@@ -89,7 +94,7 @@ class Feed:
         self._on_gap = on_gap
         self._on_state = on_state
         self._request_timeout = request_timeout
-        self._links = [Link(self, urls) for urls in groups]
+        self._links = [Link(self, nodes) for nodes in groups]
         self.sessions: Sequence[Session] = [link.session for link in self._links]
         self.delivery = Delivery(self.sessions)
         self._tasks: list[asyncio.Task[None]] = []
@@ -265,6 +270,10 @@ class Feed:
             self.delivery.clear()
             self.epoch = epoch
         return None
+
+    def taken(self, link: Link) -> Collection[str]:
+        """The nodes of the other connections."""
+        return {other.url for other in self._links if other is not link}
 
     def link_is_up(self) -> None:
         """A connection can take requests."""

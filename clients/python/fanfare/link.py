@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,14 +19,17 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
+from . import binary
 from .buffer import Buffer
 from .delivery import Delivery
 from .errors import ClosedError, FanfareError, ProtocolError, RefusedError, RequestError
 from .messages import Event, Gap, ParseFloat, State, Subscribed, Terms, parse_control
 from .retry import HEARTBEATS_MISSED_MAX, Backoff, code_is_final, retry_after_s, status_is_final
+from .route import Route
 from .session import Arrival, Notice, Recovered, Reply, Request, Session, error_of, subscribed
 
 SUBPROTOCOL = Subprotocol("fanfare.v1.json")
+BINARY = Subprotocol(binary.SUBPROTOCOL)
 HEAL_S_MIN = 1.0  # At most one attempt to heal in this time.
 TICK_S_MAX = 1.0
 TICK_S_MIN = 0.05
@@ -57,6 +59,7 @@ class Options:
     parse_float: ParseFloat | None
     open_timeout: float
     max_size: int
+    binary: bool
 
 
 class Owner(Protocol):
@@ -70,6 +73,9 @@ class Owner(Protocol):
     def admit(self, link: Link, epoch: str) -> str | None:
         """Whether a connection with this epoch may join; if not, why."""
 
+    def taken(self, link: Link) -> Collection[str]:
+        """The nodes of the other connections."""
+
     def link_is_up(self) -> None:
         """A connection can take requests."""
 
@@ -80,15 +86,13 @@ class Owner(Protocol):
 class Link:
     """Keeps one connection up."""
 
-    def __init__(self, owner: Owner, urls: Sequence[str]) -> None:
+    def __init__(self, owner: Owner, nodes: Sequence[str]) -> None:
         self.session = Session(owner.options.parse_float)
         self.why = "not tried yet"
         self.parked = False
         self.woken = asyncio.Event()
         self._owner = owner
-        self._urls = list(urls)
-        self._targets = list(urls)
-        self._next_urls = list(urls)
+        self._route = Route(nodes)
         self._backoff = Backoff()
         self._socket: ClientConnection | None = None
         self._waiters: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -96,12 +100,13 @@ class Link:
         self._waiting_since: float | None = None
         self._healed_at = float("-inf")
         self._leave_at: float | None = None
+        self._leave_for: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """The server to connect to, or connected to."""
-        return self._targets[0]
+        return self._route.url
 
     async def run(self) -> None:
         """Connects, again and again, until `stop`; raises when that is pointless."""
@@ -114,10 +119,12 @@ class Link:
             except InvalidStatus as refused:
                 status, headers = refused.response.status_code, refused.response.headers
                 body = (refused.response.body or b"").decode(errors="replace").strip()
-                if status_is_final(status):
-                    raise RefusedError(status, body) from None
-                asked = retry_after_s(headers.get("Retry-After"))
                 self.why = f"the server answered {status}: {body}"
+                if status_is_final(status):
+                    if not self._refused():
+                        raise RefusedError(status, body) from None
+                    continue
+                asked = retry_after_s(headers.get("Retry-After"))
             except ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else 1006
                 reason = closed.rcvd.reason if closed.rcvd else "the stream ended"
@@ -125,9 +132,11 @@ class Link:
                     raise ClosedError(code, reason) from None
                 self.why = f"{code} {reason}"
             except ssl.SSLCertVerificationError as error:
-                if not self.session.epoch:
-                    raise
                 self.why = str(error)
+                if not self.session.epoch:
+                    if not self._refused():
+                        raise
+                    continue
             except (
                 _AgainError,
                 ProtocolError,
@@ -202,7 +211,7 @@ class Link:
         async with open_websocket(
             self.url,
             ssl=(options.ssl or True) if self.url.startswith("wss:") else None,
-            subprotocols=[SUBPROTOCOL],
+            subprotocols=[BINARY, SUBPROTOCOL] if options.binary else [SUBPROTOCOL],
             additional_headers={"Authorization": f"Bearer {token}"} if token else None,
             compression=None,
             max_size=options.max_size,
@@ -265,8 +274,6 @@ class Link:
             self._waiting_since = clock()
             raw = await socket.recv()
             self._waiting_since = None
-            if not isinstance(raw, str):
-                raise ProtocolError("a binary message")
             items: list[Item] = []
             try:
                 self._handle(raw, items)
@@ -311,7 +318,7 @@ class Link:
 
     # Messages
 
-    def _handle(self, raw: str, items: list[Item]) -> None:
+    def _handle(self, raw: str | bytes, items: list[Item]) -> None:
         for output in self.session.receive(raw):
             if isinstance(output, Arrival):
                 if self._owner.delivery.take(output):
@@ -326,7 +333,7 @@ class Link:
                 try:
                     self._notice(output, items)
                 except (KeyError, TypeError) as error:
-                    raise ProtocolError(f"not a notice ({error!r}): {raw[:200]}") from error
+                    raise ProtocolError(f"not a notice ({error!r}): {raw[:200]!r}") from error
 
     def _gap(self, gap: Gap, items: list[Item]) -> None:
         self._report(self._owner.delivery.gap(self.session, gap), items)
@@ -361,8 +368,7 @@ class Link:
         if notice.kind == "drain":
             delay = body["retry_after_ms"] / 1_000
             self._leave_at = asyncio.get_running_loop().time() + delay
-            safe = [one for one in body.get("to", []) if _as_safe(one, self.url)]
-            self._next_urls = random.sample(safe, len(safe)) + self._urls
+            self._leave_for = list(body.get("to", []))
             items.append(State("draining", self.url, "the server is draining", delay))
         elif notice.kind == "unsubscribed":
             channels = tuple(body["channels"])
@@ -394,24 +400,24 @@ class Link:
 
     # Between connections
 
+    def _refused(self) -> bool:
+        """Whether another node is left to be asked; this one is not, any more."""
+        return self._route.refused(self._owner.taken(self))
+
     async def _pause(self, asked: float) -> None:
         leave_at, self._leave_at = self._leave_at, None
+        taken = self._owner.taken(self)
         if leave_at is not None:
             delay = max(0.0, leave_at - asyncio.get_running_loop().time())
-            self._targets = list(self._next_urls)
+            self._route.drained(self._leave_for, taken)
         else:
             delay = self._backoff.next(asked)
-            self._targets.append(self._targets.pop(0))
+            self._route.failed(taken)
         await self._owner.buffer.put([State("reconnecting", self.url, self.why, delay)])
         try:
             await asyncio.wait_for(self.woken.wait(), delay)
         except asyncio.TimeoutError:
             pass
-
-
-def _as_safe(target: str, url: str) -> bool:
-    """A server may not lead from wss to ws, where a credential could be read."""
-    return target.startswith("wss:") or (target.startswith("ws:") and url.startswith("ws:"))
 
 
 async def _unless_lost(work: Awaitable[None]) -> None:

@@ -87,6 +87,37 @@ class Event:
         self._data_at = at + len(_DATA)
         self._parse_float = parse_float
 
+    @classmethod
+    def assemble(
+        cls,
+        channel: str,
+        key_text: str,
+        kind: str,
+        numbers: tuple[int, int, int | None, int],
+        data_text: str,
+        epoch: str,
+        parse_float: ParseFloat | None,
+    ) -> Event:
+        """The event of its parts: `seq`, `prev`, `ts`, `ts_in`, and JSON texts (no key: empty)."""
+        self = cls.__new__(cls)
+        self.channel = channel
+        self.key = json.loads(key_text) if key_text else None
+        self.kind = kind
+        self.seq, self.prev, self.ts, self.ts_in = numbers
+        key = f',"key":{key_text}' if key_text else ""
+        ts = "" if self.ts is None else f',"ts":{self.ts}'
+        head = (
+            f'{{"channel":"{channel}","type":"{kind}"{key},"seq":{self.seq},"prev":{self.prev}'
+            f'{ts},"ts_in":{self.ts_in}{_DATA}'
+        )
+        self.epoch = epoch
+        self.recovered = False
+        self.raw = f"{head}{data_text}}}"
+        self._data = _UNREAD
+        self._data_at = len(head)
+        self._parse_float = parse_float
+        return self
+
     @property
     def data_text(self) -> str:
         """The producer's payload, character for character."""

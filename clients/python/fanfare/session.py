@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from .binary import Channels
 from .errors import ProtocolError, RequestError
 from .messages import Event, Gap, ParseFloat, Position, Subscribed, Terms, is_event, parse_control
 from .patterns import is_name, matches, most_specific
@@ -19,7 +20,7 @@ from .patterns import is_name, matches, most_specific
 # A request's `channels`, in bytes: well below the smallest `message_bytes_max` that is sensible.
 CHANNELS_BYTES_MAX = 32_768
 # Gaps with these causes are answered by a snapshot already, or cannot be healed by asking again.
-_NOT_HEALED = frozenset({"epoch", "too_old", "forgotten", "snapshot"})
+_NOT_HEALED = frozenset({"epoch", "too_old", "expired", "forgotten", "snapshot"})
 _NEVER = 1 << 63
 
 
@@ -117,6 +118,7 @@ class Session:
         self._parse_float = parse_float
         self._subscriptions: dict[str, _Subscription] = {}
         self._channels: dict[str, _Channel] = {}
+        self._announced = Channels()
         self._pending: dict[int, Request] = {}
         self._recoveries: list[_Recovery] = []
         self._request_id = 0
@@ -124,6 +126,7 @@ class Session:
         self._forget_connection()
 
     def _forget_connection(self) -> None:
+        self._announced.clear()
         self._pending.clear()
         self._recoveries.clear()
         self._live = 0  # The last seq that came in order, with no recovery running.
@@ -306,12 +309,16 @@ class Session:
 
     # Messages
 
-    def receive(self, raw: str) -> list[Output]:
+    def receive(self, raw: str | bytes) -> list[Output]:
         """One message of the server."""
+        if isinstance(raw, bytes):
+            event = self._announced.event(raw, self.epoch, self._parse_float)
+            return [] if event is None else self._event(event)
         if is_event(raw):
             return self._event(Event(raw, self.epoch, self._parse_float))
         message = parse_control(raw)
         try:
+            self._announced.learn(message)
             return self._reply(message) if "success" in message else self._notice(message)
         except (KeyError, TypeError, AttributeError) as error:
             raise ProtocolError(
@@ -393,13 +400,16 @@ class Session:
                 continue
             one = self._subscriptions.setdefault(pattern, _Subscription(pattern, terms))
             one.terms = terms
-            one.base = max(one.base, entry["seq"])
+            resumed = entry.get("resumed", False)
+            # A node that is behind the one before it sends nothing up to what was claimed.
+            had = request.params["resume"]["seq"] if resumed else 0
+            one.base = max(one.base, entry["seq"], had)
             _note_terms(one, entry)
             if "resume" not in request.params:
                 gaps.extend(self._interrupted(one, entry["seq"]))
-            resumed = entry.get("resumed", False)
             if resumed or request.params["snapshot"]:
-                one.claim = claims.get(pattern)
+                # What the server has lost (`ahead`) cannot be claimed of it again.
+                one.claim = None if entry.get("why") == "ahead" else claims.get(pattern)
                 one.recovering = True
                 if one.claim is None and "resume" not in request.params:
                     one.began = Position(self.epoch, entry["seq"])
@@ -407,7 +417,7 @@ class Session:
             else:
                 one.claim = Position(self.epoch, entry["seq"])
                 one.recovering = False
-            start = request.params["resume"]["seq"] if resumed else entry["seq"]
+            start = had if resumed else entry["seq"]
             if self.since == _NEVER or not resumed:
                 self.since = start
         if coming:
@@ -477,7 +487,8 @@ class Session:
                 continue
             one.base = max(one.base, seq)
             if one.heal is None and not any(pattern in more.patterns for more in self._recoveries):
-                one.claim = Position(self.epoch, seq)
+                had = one.claim.seq if one.claim and one.claim.epoch == self.epoch else 0
+                one.claim = Position(self.epoch, max(seq, had))
                 one.recovering = False
         return [Recovered(channels, seq)]
 

@@ -34,6 +34,7 @@ def connect(
     open_timeout: float = 10.0,
     request_timeout: float = 30.0,
     max_size: int = 64 << 20,
+    binary: bool = False,
 ) -> Feed:
     """A blocking feed: `with fanfare.sync.connect(url) as feed`. Options as `fanfare.connect`."""
     return Feed(
@@ -50,6 +51,7 @@ def connect(
             open_timeout=open_timeout,
             request_timeout=request_timeout,
             max_size=max_size,
+            binary=binary,
         )
     )
 

@@ -89,6 +89,24 @@ class Server:
         return connection
 
 
+class Node(Server):
+    """One of several that send what one server has: as far as it has got."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.chance, server.epoch)
+        self.source = server
+
+    def advance(self, count: int) -> None:
+        """Takes in some of what it does not have."""
+        self.oldest = self.source.oldest
+        for at in range(self.seq, min(self.seq + count, self.source.seq)):
+            frame, raw = self.source.frames[at], self.source.raws[at]
+            self.frames.append(frame)
+            self.raws.append(raw)
+            for connection in self.connections:
+                connection.published(frame, raw)
+
+
 class Connection:
     """One client: what is on its way to it is `out`."""
 
@@ -96,12 +114,14 @@ class Connection:
         self.server = server
         self.out: deque[str] = deque()
         self.patterns: list[str] = []
+        # What all subscriptions have from another node, and this one is yet to get.
+        self.ahead: int | None = None
 
     def cut(self) -> None:
         self.server.connections.remove(self)
 
     def published(self, frame: dict[str, Any], raw: str) -> None:
-        if self.covers(frame["channel"]):
+        if self.covers(frame["channel"]) and frame["seq"] > (self.ahead or 0):
             self.out.append(raw)
 
     def covers(self, channel: str) -> bool:
@@ -131,7 +151,10 @@ class Connection:
             elif resume["seq"] < self.server.oldest - 1:
                 why = "too_old"
             elif resume["seq"] > seq:
-                why = "ahead"
+                if not isinstance(self.server, Node) or resume["seq"] > self.server.source.seq:
+                    why = "ahead"
+        had = resume["seq"] if resume and not why else 0
+        self.ahead = had if self.ahead is None else min(self.ahead, had)
         entry = {"policy": params.get("policy", "auto"), "seq": seq, "matched": 1}
         if resume:
             entry |= {"resumed": not why} | ({"why": why} if why else {})

@@ -10,7 +10,7 @@ import pytest
 from scripted import Peer, ScriptedServer, bounded
 
 import fanfare
-import fanfare.link
+import fanfare.route
 from fanfare import retry
 
 
@@ -206,6 +206,79 @@ async def test_a_drain_leads_to_another_server() -> None:
     assert [state.url for state in states if state.kind == "connected"] == [server.url, other.url]
 
 
+@bounded
+async def test_of_a_list_of_nodes_another_one_goes_on_where_the_first_has_ended() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.begin()
+        await peer.event(1, 0)
+        await asyncio.wait_for(seen.wait(), 10)
+        peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome()
+        params = await peer.granted(1, resumed=True)
+        assert params["resume"] == {"epoch": "E1", "seq": 1}
+        await peer.control("replay_end", channels=["trade.*"], seq=1)
+        await peer.event(2, 1)
+        await peer.stay()
+
+    seen = asyncio.Event()
+    connected: list[str] = []
+
+    def on_state(state: fanfare.State) -> None:
+        if state.kind == "connected":
+            connected.append(state.url)
+
+    async with ScriptedServer(first) as a, ScriptedServer(first) as b:
+        async with fanfare.connect([a.url, b.url], mode="single", on_state=on_state) as feed:
+            await feed.subscribe("trade.*", policy="all")
+            left = b if feed._links[0].url == a.url else a
+            left._scripts[:] = [second]
+            assert await next_seqs(feed, 1) == [1]
+            seen.set()
+            assert await next_seqs(feed, 1) == [2]
+            assert not feed.gaps
+    assert sorted(connected) == sorted([a.url, b.url])
+
+
+@bounded
+async def test_a_node_that_refuses_is_left_out_and_the_last_one_s_refusal_is_the_end() -> None:
+    async with ScriptedServer(refusals=[(404, {})]) as a, ScriptedServer(stay) as b:
+        async with fanfare.connect([a.url, b.url], mode="single") as feed:
+            await feed.subscribe("trade.*")
+            assert feed._links[0].url == b.url or not a.requests
+    async with ScriptedServer(refusals=[(401, {})]) as a, ScriptedServer(refusals=[(401, {})]) as b:
+        with pytest.raises(fanfare.RefusedError, match="401"):
+            await fanfare.connect([a.url, b.url], mode="single").__aenter__()
+        assert len(a.requests) == len(b.requests) == 1
+
+
+@bounded
+async def test_two_connections_over_three_nodes_are_never_at_the_same_one() -> None:
+    async def brief(peer: Peer) -> None:
+        await peer.begin()
+        cuts.append(peer)
+        await peer.stay()
+
+    cuts: list[Peer] = []
+    scripts = [brief] * 50
+    async with (
+        ScriptedServer(*scripts) as a,
+        ScriptedServer(*scripts) as b,
+        ScriptedServer(*scripts) as c,
+    ):
+        async with fanfare.connect([a.url, b.url, c.url]) as feed:
+            assert len(feed._links) == 2
+            await feed.subscribe("trade.*", policy="all")
+            while len(cuts) < 2:
+                await asyncio.sleep(0.001)
+            for count in range(3, 13):
+                cuts[-1].cut()
+                while len(cuts) < count:
+                    await asyncio.sleep(0.001)
+                assert feed._links[0].url != feed._links[1].url
+
+
 @pytest.mark.parametrize(
     ("target", "url", "safe"),
     [
@@ -217,7 +290,7 @@ async def test_a_drain_leads_to_another_server() -> None:
     ],
 )
 def test_a_drain_does_not_lead_out_of_tls(target: str, url: str, safe: bool) -> None:
-    assert fanfare.link._as_safe(target, url) is safe
+    assert fanfare.route.as_safe(target, url) is safe
 
 
 @bounded

@@ -16,7 +16,7 @@ import fanfare.patterns
 from fanfare.delivery import Delivery
 from fanfare.messages import Terms
 from fanfare.session import Arrival, Recovered, Session
-from model import CHANNELS, Connection, Server
+from model import CHANNELS, Connection, Node, Server
 
 SEEDS = 200
 PATTERNS = ["trade.*", "quote.>", "book.A"]
@@ -217,6 +217,66 @@ def test_of_two_connections_one_may_go_and_come_back(seed: int) -> None:
                 server.oldest = max(server.oldest, server.seq - 40)
     application.quiet()
     application.check(0)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize(("sides", "skips"), [(1, False), (2, False), (2, True)])
+def test_nodes_that_lag_and_die_while_the_client_goes_from_one_to_the_other(
+    seed: int, sides: int, skips: bool
+) -> None:
+    chance = random.Random(seed)
+    server = Server(chance)
+    for _ in range(chance.randrange(20)):
+        server.publish()
+    nodes = [Node(server) for _ in range(3)]
+    for node in nodes:
+        node.advance(1_000)
+    application = Application(list(nodes[:sides]))
+    for index in range(sides):
+        application.connect(index)
+    begun = server.seq
+    application.subscribe(*PATTERNS)
+    for index in range(sides):
+        application.step(index, 1_000)
+    for _ in range(200):
+        kinds = ["publish", "advance", "step", "move", "die", "skip"]
+        match chance.choices(kinds, [30, 30, 30, 4, 2, 4 * skips])[0]:
+            case "publish":
+                server.publish()
+            case "advance":
+                chance.choice(nodes).advance(chance.randrange(1, 10))
+            case "step":
+                index = chance.randrange(sides)
+                application.step(index, chance.randrange(1, 15))
+            case "move":
+                index = chance.randrange(sides)
+                move(application, index, nodes, chance)
+            case "die":
+                # Whoever was there goes elsewhere; the node has to read all of it again.
+                node = chance.choice(nodes)
+                for index in range(sides):
+                    if application.servers[index] is node:
+                        move(application, index, nodes, chance)
+                nodes[nodes.index(node)] = Node(server)
+            case "skip":
+                connection = application.connections[chance.randrange(sides)]
+                if connection:
+                    connection.skip()
+    for node in nodes:
+        node.advance(1_000)
+    application.quiet()
+    application.check(begun)
+    if not skips:
+        assert application.gaps == []
+        assert_nothing_lost(application, begun)
+
+
+def move(application: Application, index: int, nodes: list[Node], chance: random.Random) -> None:
+    """The connection to a node is lost, and the client goes to one where it has none."""
+    application.cut(index)
+    elsewhere = [node for node in nodes if node not in application.servers]
+    application.servers[index] = chance.choice(elsewhere)
+    application.connect(index)
 
 
 @pytest.mark.parametrize("seed", range(20))
