@@ -13,9 +13,12 @@ pub mod properties;
 /// Panics when its input is a counter-example.
 type Property = fn(&[u8]);
 
-const PROPERTIES: [(&str, Property); 6] = [
+const PROPERTIES: [(&str, Property); 9] = [
     ("ws_reader", properties::ws_reader),
+    ("inflate", properties::inflate),
+    ("extensions", properties::extensions),
     ("upgrade", properties::upgrade),
+    ("binary", properties::binary),
     ("command", properties::command),
     ("pattern", properties::pattern),
     ("client_response", properties::client_response),

@@ -18,6 +18,7 @@ use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use fanfare::handoff::batch::Batch;
 use fanfare::limits;
+use fanfare::protocol::encoding::Encoding;
 use fanfare::protocol::event::{Event, Kind};
 use fanfare::protocol::ws::frame::{Opcode, write_masked};
 use fanfare::telemetry::Telemetry;
@@ -69,6 +70,15 @@ unsafe impl GlobalAlloc for Counting {
 const NOW: Now = Now { monotonic_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
 const CHANNELS: [&str; 4] = ["trade.BTC", "trade.ETH", "quote.BTC", "quote.ETH"];
 
+/// Every encoding, two windows among them.
+const ENCODINGS: [Encoding; 5] = [
+    Encoding::Json,
+    Encoding::Deflate { window_bits: 15 },
+    Encoding::Deflate { window_bits: 9 },
+    Encoding::Binary,
+    Encoding::Sse,
+];
+
 /// A shard with its producer, and sockets that take everything.
 struct World {
     shard: Shard,
@@ -111,11 +121,17 @@ impl World {
     }
 
     /// Opens a connection that subscribes to `pattern`, and takes it to where it is in sync.
-    fn open(&mut self, pattern: &str) -> ConnectionId {
-        let id = self.shard.handle_open(self.gate.admit(None, 0).unwrap(), NOW);
+    fn open(&mut self, pattern: &str, encoding: Encoding) -> ConnectionId {
+        let member = self.gate.admit(None, 0).unwrap();
         let command = format!(
             r#"{{"method":"subscribe","params":{{"channels":"{pattern}","snapshot":false}}}}"#
         );
+        if encoding == Encoding::Sse {
+            let id = self.shard.handle_stream(member, b"", &command, NOW).unwrap();
+            self.pass();
+            return id;
+        }
+        let id = self.shard.handle_open(member, encoding, NOW);
         let mut bytes = Vec::new();
         write_masked(&mut bytes, Opcode::Text, command.as_bytes(), [1, 2, 3, 4]);
         self.shard.handle_bytes(id, &mut bytes, NOW);
@@ -159,14 +175,21 @@ impl World {
 }
 
 /// Allocations of each of ten warm batches to so many clients of four subscription sets.
-fn steady(clients: usize) -> Vec<u64> {
+fn steady(clients: usize, encodings: &[Encoding]) -> Vec<u64> {
     let mut world = World::new();
     for number in 0..clients {
-        world.open([">", "trade.*", "quote.BTC", "*.ETH"][number % 4]);
+        let encoding = encodings[number / 4 % encodings.len()];
+        world.open([">", "trade.*", "quote.BTC", "*.ETH"][number % 4], encoding);
     }
     for _ in 0..10 {
         world.publish();
     }
+    // Who reads ids was sent those of the channels by itself, and is in sync again after a while.
+    while world.shard.is_pass_due() {
+        world.pass();
+    }
+    // The lists of a pass grow to all of them.
+    world.publish();
     let before = world.telemetry.shards[0].deliveries.value();
     let counts = (0..10).map(|_| world.publish()).collect();
     let delivered = world.telemetry.shards[0].deliveries.value() - before;
@@ -179,7 +202,8 @@ fn steady(clients: usize) -> Vec<u64> {
 #[test]
 fn publishing_allocates_nothing_whatever_the_number_of_clients() {
     for clients in [0, 10, 1_000, 5_000] {
-        assert_eq!(steady(clients), [0; 10], "{clients} clients");
+        assert_eq!(steady(clients, &[Encoding::Json]), [0; 10], "{clients} clients");
+        assert_eq!(steady(clients, &ENCODINGS), [0; 10], "{clients} clients of all encodings");
     }
 }
 
@@ -196,11 +220,11 @@ fn an_idle_connection_costs_its_entry_and_its_places_in_two_lists() {
     let mut world = World::new();
     // Tables double as they grow: measured where both are full, the figure is exact.
     for _ in 0..1_024 {
-        world.open(">");
+        world.open(">", Encoding::Json);
     }
     let before = BYTES.get();
     for _ in 1_024..2_048 {
-        world.open(">");
+        world.open(">", Encoding::Json);
     }
     let each = (BYTES.get() - before) / 1_024;
     let entry = signed(size_of::<Connection>());
@@ -208,6 +232,6 @@ fn an_idle_connection_costs_its_entry_and_its_places_in_two_lists() {
     // Its entry with the slab's tag, and its ids as a member, in a pass and in the ready list.
     let most = entry + 16 + 4 * signed(size_of::<ConnectionId>());
     assert!(each <= most, "{each} bytes, more than {most}");
-    let id = world.open(">");
+    let id = world.open(">", Encoding::Json);
     assert!(world.shard.connection(id).unwrap().owed.is_empty());
 }

@@ -13,12 +13,13 @@ const SHELL_FILE_LINES_MAX: usize = 350;
 const FUNCTION_LINES_MAX: usize = 80;
 
 /// Top to bottom; a floor imports itself and those below. `config` and `limits` are one floor.
-const FLOORS: [&[&str]; 13] = [
+const FLOORS: [&[&str]; 14] = [
     &["cli"],
     &["server"],
     &["sources"],
     &["client"],
     &["shell"],
+    &["nats"],
     &["fanout"],
     &["journal"],
     &["handoff"],
@@ -80,6 +81,11 @@ fn only_the_shell_names_the_executor_sockets_and_the_clock() {
 }
 
 #[test]
+fn only_the_nats_floor_names_its_client_and_its_runtime() {
+    holds(nats_names(&rust_files()));
+}
+
+#[test]
 fn unsafe_code_stays_in_the_shell_and_the_handoff() {
     holds(unsafe_code(&rust_files()));
 }
@@ -123,6 +129,8 @@ fn every_rule_catches_what_it_is_for() {
         (shell_names, "src/sources/tcp.rs", "// a TcpStream\nconst A: &str = \"glommio\";", 0),
         (shell_names, "src/fanout/mod.rs", "fn f() { Instant::now(); }", 1),
         (shell_names, "tests/end_to_end.rs", "fn f() { Instant::now(); }", 0),
+        (nats_names, "src/sources/nats.rs", "use tokio::time::sleep;", 1),
+        (nats_names, "src/nats/mod.rs", "use tokio::time::sleep;", 0),
         (unsafe_code, "src/fanout/log.rs", "fn f() { unsafe { g() } }", 1),
         (unsafe_code, "src/handoff/ring.rs", "fn f() { unsafe { g() } }", 0),
         (counters, "src/telemetry/mod.rs", "pub lost: Cell,", 1),
@@ -280,6 +288,15 @@ fn shell_names(files: &[File]) -> Vec<String> {
     let named = |line: &str| SHELL_NAMES.iter().any(|name| has_word(line, name));
     let cure = "only src/shell/ names glommio, io_uring, sockets and the clock: take time as an \
                 argument, take bytes instead of a socket";
+    each_line(product, |file| &file.code, named, cure)
+}
+
+fn nats_names(files: &[File]) -> Vec<String> {
+    let product = files
+        .iter()
+        .filter(|file| file.path.starts_with("src/") && !file.path.starts_with("src/nats/"));
+    let named = |line: &str| ["async_nats", "tokio"].iter().any(|name| has_word(line, name));
+    let cure = "only src/nats/ names the NATS client and tokio: use what it exports";
     each_line(product, |file| &file.code, named, cure)
 }
 

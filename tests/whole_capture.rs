@@ -203,7 +203,9 @@ fn every_subscriber_gets_every_event_of_a_whole_capture_once_and_in_order() {
     channels.sort_unstable();
     let events = usize::try_from(counts.values().sum::<u64>()).unwrap();
 
-    let server = Server::start("--log-bytes 256MiB --heartbeat 5m --ping-interval 0ms");
+    // On a busy machine somebody may have to wait for the reference for more than a minute.
+    let patience = "--heartbeat 5m --ping-interval 0ms --peer-timeout 5m";
+    let server = Server::start(&format!("--log-bytes 256MiB {patience}"));
     // Each thread has its own reference and half of the subscribers.
     let mut parts: Vec<_> = (0..2).map(|_| (Subscriber::open(&server, ">"), Vec::new())).collect();
     for number in 0..day.everything + day.single - parts.len() {

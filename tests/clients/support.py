@@ -18,9 +18,11 @@ import tempfile
 import threading
 import time
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import frames
+import sse
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 30
@@ -56,6 +58,11 @@ class Program:
         if admin := re.search(r" admin=(\S+)", line):
             self.admin = admin[1]
         self.source = re.search(r" source=\S+?([^/ ]*) ", line)[1]
+
+    def stats(self):
+        """Its counters, as `/stats` has them."""
+        with urllib.request.urlopen(f"http://{self.admin}/stats", timeout=TIMEOUT_S) as answer:
+            return json.load(answer)
 
     def stop(self):
         """Asks it to stop at once, as Ctrl-C does, and gives its exit code."""
@@ -204,6 +211,21 @@ class CurlClient(ClientProgram):
         self.body.close()
 
 
+class CurlStream(ClientProgram):
+    """`curl -N` that reads an event stream."""
+
+    def __init__(self, url, patterns):
+        super().__init__([tool("curl"), "-sS", "-N", "--http1.1", url])
+
+    def read(self):
+        def take():
+            for line in sse.lines_of(self.process.stdout):
+                self.lines.put(line)
+            self.lines.put(Lines.END)
+
+        threading.Thread(target=take, daemon=True).start()
+
+
 class BrowserClient(ClientProgram):
     """Chromium with a page that subscribes and sends what it gets back over HTTP."""
 
@@ -269,6 +291,13 @@ class BrowserClient(ClientProgram):
         self.pages.shutdown()
         self.pages.server_close()
         self.folder.cleanup()
+
+
+class BrowserStream(BrowserClient):
+    """The same with the browser's EventSource."""
+
+    def page(self):
+        return (HERE / "client_stream.html").read_bytes()
 
 
 def python_client(file, environment=None):

@@ -27,6 +27,7 @@ class Subscriber:
                     events.check(self.line(client), event)
                     received += 1
                 self.assertGreaterEqual(received, 1_000)
+                self.look_at(server)
                 self.assertEqual(server.stop(), 0, "the exit code after Ctrl-C")
                 self.assertEqual(self.line(client), "closed 1001")
 
@@ -35,6 +36,9 @@ class Subscriber:
 
     def url(self, server):
         return server.url
+
+    def look_at(self, server):
+        """What else there is to be seen while the client is connected."""
 
     def publish(self, server, published):
         replies = support.publish(server.source, [event.line() for event in published])
@@ -72,6 +76,37 @@ class PythonWebsocketsAsyncio(Subscriber, unittest.TestCase):
 
 class NodeWs(Subscriber, unittest.TestCase):
     connect = support.node_client("client_ws.mjs")
+
+
+class Compressed(Subscriber):
+    """The same over permessage-deflate, which the client offers by itself."""
+
+    def serve(self):
+        return support.serve("--compression", "--admin", "127.0.0.1:0")
+
+    def look_at(self, server):
+        shards = server.stats()["shards"]
+        readers = sum(shard["encodings"]["deflate"] for shard in shards)
+        compressed = sum(shard["compressed"] for shard in shards)
+        self.assertEqual(readers, 1)
+        self.assertGreaterEqual(compressed, 100)
+
+
+class CompressedPythonWebsocketsSync(Compressed, unittest.TestCase):
+    connect = support.python_client("client_sync.py")
+
+
+class CompressedPythonWebsocketsAsyncio(Compressed, unittest.TestCase):
+    connect = support.python_client("client_asyncio.py")
+
+
+class CompressedNodeWs(Compressed, unittest.TestCase):
+    connect = support.node_client("client_ws.mjs")
+
+
+class CompressedBrowser(Compressed, unittest.TestCase):
+    connect = support.BrowserClient
+    can_ping = False
 
 
 class NodeGlobal(Subscriber, unittest.TestCase):

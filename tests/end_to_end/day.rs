@@ -70,7 +70,7 @@ impl Day {
         })
     }
 
-    fn vendored() -> Self {
+    pub(crate) fn vendored() -> Self {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         Self {
             files: vec![manifest.join("examples/data/binance-spot-20250325.json.gz")],

@@ -42,10 +42,16 @@ pub(crate) struct Totals {
     pub(crate) appended_in_pass: u64,
     /// Clients that came from another shard that was ahead of this one.
     pub(crate) ahead: u64,
+    /// Messages that came compressed.
+    pub(crate) compressed: u64,
+    /// Events that came as binary messages.
+    pub(crate) binary: u64,
+    /// Events of streams that said where their client would go on from.
+    pub(crate) placed: u64,
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 25] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 28] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -72,6 +78,9 @@ impl Totals {
             ("receipts of recoveries", &mut self.receipts_of_recoveries),
             ("batches within a pass", &mut self.appended_in_pass),
             ("clients ahead of the shard", &mut self.ahead),
+            ("compressed messages", &mut self.compressed),
+            ("binary messages", &mut self.binary),
+            ("events of streams with a place", &mut self.placed),
         ]
     }
 

@@ -2,10 +2,12 @@
 
 use fanfare::fanout::connection::ConnectionId;
 use fanfare::fanout::shard::Outcome;
+use fanfare::protocol::ws::reader::{Message, Reader, Role};
 
-use crate::model::{Asked, Judge, Start};
+use crate::model::{Asked, History, Judge, Start};
 
 use super::random::Random;
+use super::reading::Reading;
 use super::rules;
 
 const PATTERNS: [&str; 9] =
@@ -14,6 +16,7 @@ const PATTERNS: [&str; 9] =
 pub(super) struct Client {
     pub(super) id: ConnectionId,
     pub(super) judge: Judge,
+    pub(super) reading: Reading,
     /// Bytes that the socket holds and the client has not read.
     pub(super) socket: Vec<u8>,
     pub(super) socket_bytes_max: usize,
@@ -40,13 +43,25 @@ pub(super) struct Client {
     sealed_bytes_max: Option<usize>,
     /// Sealed, and not taken by the socket yet.
     rest: Vec<u8>,
+    /// What a stream has asked: its URL can hold one request, which says less than a set that
+    /// changes.
+    asks: Option<Reader>,
 }
 
 impl Client {
-    pub(super) fn new(id: ConnectionId, judge: Judge, now_ns: u64, random: &mut Random) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        judge: Judge,
+        reading: Reading,
+        now_ns: u64,
+        random: &mut Random,
+    ) -> Self {
+        let is_stream = reading.is_stream();
         Self {
             id,
             judge,
+            reading,
+            asks: is_stream.then(|| Reader::new(Role::Server, 1 << 20)),
             socket: Vec::new(),
             socket_bytes_max: random.pick(&[200, 2_000, 20_000, 1 << 20]),
             reads: random.pick(&[100, 100, 60, 10, 0]),
@@ -74,6 +89,27 @@ impl Client {
     pub(super) fn be_heard(&mut self, now_ns: u64) {
         self.silent_ns = self.silent_ns.max(now_ns - self.heard_ns);
         self.heard_ns = now_ns;
+    }
+
+    /// The requests that are whole with these bytes of its outbox, if it is a stream.
+    pub(super) fn requests(&mut self, bytes: &mut [u8]) -> Option<Vec<String>> {
+        let reader = self.asks.as_mut()?;
+        let (mut requests, mut at) = (Vec::new(), 0);
+        loop {
+            let mut used = 0;
+            match reader.next_message(&mut bytes[at..], &mut used).unwrap() {
+                Some(Message::Text(text)) => requests.push(text.to_owned()),
+                Some(_) => {}
+                None => return Some(requests),
+            }
+            at += used;
+        }
+    }
+
+    /// It reads some bytes.
+    pub(super) fn receive(&mut self, bytes: &[u8], history: &History) {
+        let frames = self.reading.read(bytes);
+        self.judge.receive(&frames, history);
     }
 
     /// Whether it has TLS.
@@ -129,6 +165,7 @@ impl Client {
             15 => r#"{"method":"list","req_id":"l"}"#.to_owned(),
             16 => "not json".to_owned(),
             17 => r#"{"method":"subscribe","params":{"channels":["a..b","x y"]}}"#.to_owned(),
+            18 if self.reading.is_stream() => return,
             18 => {
                 self.pinged += 1;
                 self.write(9, b"are you there", random);

@@ -5,6 +5,7 @@
 
 mod client;
 mod random;
+mod reading;
 mod rules;
 
 use std::rc::Rc;
@@ -13,10 +14,13 @@ use std::sync::Arc;
 use fanfare::access::Member;
 use fanfare::fanout::Now;
 use fanfare::fanout::connection::{ConnectionId, Ended};
+use fanfare::fanout::encoders::Compression;
 use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use fanfare::handoff::batch::Batch;
+use fanfare::protocol::encoding::Encoding;
 use fanfare::protocol::event::{Event, Kind};
+use fanfare::protocol::whoami::Socket;
 use fanfare::protocol::ws::close::CloseReason;
 use fanfare::telemetry::Telemetry;
 
@@ -25,6 +29,7 @@ use crate::totals::Totals;
 
 use client::Client;
 use random::Random;
+use reading::Reading;
 
 const CHANNELS: [&str; 7] =
     ["trade.BTC", "trade.ETH", "quote.BTC", "quote.ETH", "book.BTC.raw", "book.ETH.raw", "status"];
@@ -102,6 +107,10 @@ impl World {
             ping_ns,
             pong_ns,
             idle_ns: 0,
+            compression: Compression {
+                level: random.pick(&[1, 6]),
+                message_bytes_min: random.pick(&[0, 150]),
+            },
             // Mostly so few that a pass takes several, and events come between them.
             plan_sends_max: random.pick(&[1, 2, 3, 256]),
             unsent_bytes_max: log_bytes / 4,
@@ -156,7 +165,8 @@ impl World {
             if client.leaving {
                 continue;
             }
-            if self.ping_ns > 0 && !client.judge.was_slow() {
+            // A stream is not pinged: it could not answer.
+            if self.ping_ns > 0 && !client.judge.was_slow() && !client.reading.is_stream() {
                 // A hundred ticks are a round of looks, which take some seconds here.
                 let silent_ns = self.now.monotonic_ns - client.heard_ns;
                 let allowed_ns = self.ping_ns + self.pong_ns + 15_000_000_000;
@@ -166,6 +176,7 @@ impl World {
                 continue; // Its last answers may be on their way for ever.
             }
             let said = client.said();
+            assert!(client.reading.is_empty(), "a frame was begun and not finished");
             let judge = &mut client.judge;
             judge.finish(&self.history);
             assert_eq!(judge.answers, client.asked, "every request is answered once");
@@ -299,12 +310,21 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let id = self.shard.handle_open(Member::anyone(), self.now);
+        let encoding = self.random.pick(&[
+            Encoding::Json,
+            Encoding::Json,
+            Encoding::Deflate { window_bits: 15 },
+            Encoding::Deflate { window_bits: 9 },
+            Encoding::Binary,
+            Encoding::Sse,
+        ]);
+        let id = self.shard.handle_open(Member::anyone(), encoding, self.now);
         self.clients_count += 1;
         let name = format!("client {} ({id:?})", self.clients_count);
         let judge = Judge::new(&name, Rc::clone(&self.setup));
-        let client = Client::new(id, judge, self.now.monotonic_ns, &mut self.random);
-        self.say(format_args!("{name} connects, reads {} %", client.reads));
+        let reading = Reading::new(encoding);
+        let client = Client::new(id, judge, reading, self.now.monotonic_ns, &mut self.random);
+        self.say(format_args!("{name} connects, reads {encoding:?}, {} %", client.reads));
         self.clients.push(client);
     }
 
@@ -319,7 +339,19 @@ impl World {
             client.only_pongs |= client.outbox.is_empty();
             if !bytes.is_empty() {
                 client.be_heard(self.now.monotonic_ns);
-                self.shard.handle_bytes(client.id, &mut bytes, self.now);
+                match client.requests(&mut bytes) {
+                    None => self.shard.handle_bytes(client.id, &mut bytes, self.now),
+                    Some(requests) => {
+                        for text in requests {
+                            let socket = Socket::default;
+                            self.shard.handle_request(client.id, &text, &socket, self.now);
+                        }
+                        // Nobody hears its farewell.
+                        if client.leaving && client.outbox.is_empty() {
+                            self.shard.handle_end(client.id, CloseReason::PeerReset);
+                        }
+                    }
+                }
             }
             if self.random.below(1_000) < 3 {
                 client.leaving = true;
@@ -411,7 +443,7 @@ impl World {
         let len = client.socket.len();
         let count = if self.random.chance(50) { len } else { self.random.below(len + 1) };
         let bytes: Vec<_> = client.socket.drain(..count).collect();
-        client.judge.receive(&bytes, &self.history);
+        client.receive(&bytes, &self.history);
         client.answer_pings(&mut self.random);
         if client.judge.closed.is_some() && !client.leaving && !client.mute {
             client.close(1000, &mut self.random);
@@ -440,8 +472,9 @@ impl World {
             let Some(at) = self.clients.iter().position(|client| client.id == id) else { continue };
             let mut client = self.clients.swap_remove(at);
             let said = client.said();
+            let rest = std::mem::take(&mut client.socket);
+            client.receive(&rest, &self.history);
             let judge = &mut client.judge;
-            judge.receive(&client.socket, &self.history);
             if reason == CloseReason::HeartbeatMissed {
                 self.totals.heartbeats_missed += 1;
                 // Pings come early by a quarter, so that they are spread.
@@ -505,6 +538,9 @@ impl World {
             self.command_burst
         );
         self.totals.add(judge.totals);
+        self.totals.compressed += client.reading.compressed;
+        self.totals.binary += client.reading.binary;
+        self.totals.placed += client.reading.placed;
     }
 
     fn client(&mut self, id: ConnectionId) -> Option<&mut Client> {

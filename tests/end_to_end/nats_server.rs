@@ -1,0 +1,137 @@
+//! A real NATS server in a child process, with a store of its own.
+//!
+//! Not here: expectations. Invariant: no port is fixed, and a server is gone when its
+//! [`NatsServer`] is dropped. Where the program is not installed, a test says SKIPPED.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Folder, eventually, fanfare};
+
+/// A running `nats-server` with JetStream.
+pub(crate) struct NatsServer {
+    child: Child,
+    folder: Folder,
+    port: u16,
+}
+
+/// Where `scripts/nats-server` has put it, or what `FANFARE_NATS_SERVER` names, or the PATH.
+fn program() -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let named = std::env::var_os("FANFARE_NATS_SERVER").map(PathBuf::from);
+    let own = root.join(".tools/nats/bin/nats-server");
+    let all = named.into_iter().chain([own, "nats-server".into()]);
+    all.into_iter().find(|path| Command::new(path).arg("--version").output().is_ok())
+}
+
+impl NatsServer {
+    /// Starts one, if it is installed.
+    pub(crate) fn start() -> Option<Self> {
+        let Some(program) = program() else {
+            eprintln!("SKIPPED: nats-server is not installed; scripts/nats-server does it");
+            return None;
+        };
+        let folder = Folder::new();
+        // The port must be the same after a restart, so it is picked here; taken again, it is
+        // picked again.
+        loop {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if let Some(child) = launch(&program, &folder, port) {
+                return Some(Self { child, folder, port });
+            }
+        }
+    }
+
+    /// The URL of a stream there, with these options.
+    pub(crate) fn stream(&self, name: &str, options: &str) -> String {
+        format!("nats://127.0.0.1:{}/{name}{options}", self.port)
+    }
+
+    /// Ends it without warning.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again with the store that it had.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let program = program().unwrap();
+        eventually("the NATS server has its port again", || {
+            match launch(&program, &self.folder, self.port) {
+                Some(child) => {
+                    self.child = child;
+                    true
+                }
+                None => false,
+            }
+        });
+    }
+
+    /// Makes a stream, if there is none, and publishes these lines to it with `fanfare publish`.
+    pub(crate) fn publish(&self, name: &str, flags: &str, lines: &str) -> String {
+        let mut command = fanfare("publish --create");
+        command.args(flags.split_whitespace()).arg(self.stream(name, ""));
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    }
+
+    /// Asks JetStream's API: `STREAM.PURGE.MD` and the like.
+    pub(crate) fn ask(&self, what: &str, body: &str) -> String {
+        self.request(&format!("$JS.API.{what}"), body)
+    }
+
+    /// Publishes a message as any client of NATS may, and waits until a stream has it.
+    pub(crate) fn put(&self, subject: &str, body: &str) {
+        let answer = self.request(subject, body);
+        assert!(answer.contains("\"seq\""), "{answer}");
+    }
+
+    fn request(&self, subject: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        let request = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\n\
+             PUB {subject} answer {}\r\n{body}\r\n",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut line = String::new();
+        while !line.starts_with("MSG answer") {
+            line.clear();
+            lines.read_line(&mut line).unwrap();
+        }
+        line.clear();
+        lines.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Starts the program and waits until it serves; none when the port was taken.
+fn launch(program: &PathBuf, folder: &Folder, port: u16) -> Option<Child> {
+    let mut command = Command::new(program);
+    command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd", &folder.path("nats")]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in lines.by_ref().map_while(Result::ok) {
+        if line.contains("Server is ready") {
+            // Nobody reads on, and the server must not wait for that.
+            std::thread::spawn(move || lines.for_each(drop));
+            return Some(child);
+        }
+    }
+    let _ = child.wait();
+    None
+}
