@@ -166,14 +166,16 @@ impl Run {
     }
 
     fn servers_of(&self, scenario: &Scenario) -> Result<Vec<Server>, String> {
-        if !self.servers.is_empty() {
-            return self.servers.iter().map(|name| Server::load(name)).collect();
+        for named in [&self.servers, &scenario.servers] {
+            if !named.is_empty() {
+                return named.iter().map(|name| Server::load(name)).collect();
+            }
         }
         let mut chosen = Vec::new();
         for name in server::names() {
             let server = Server::load(&name)?;
             let is_ours = server.subscribe == Subscribe::Fanfare;
-            if server.tls != scenario.tls || !(is_ours || scenario.peers) {
+            if server.by_name || server.tls != scenario.tls || !(is_ours || scenario.peers) {
                 continue;
             }
             if server.is_installed() {

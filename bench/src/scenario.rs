@@ -65,6 +65,9 @@ pub struct Scenario {
     /// Whether peers, and the floor, can do it: one channel.
     #[serde(default)]
     pub peers: bool,
+    /// The servers it is about; none: every one that can do it.
+    #[serde(default)]
+    pub servers: Vec<String>,
 }
 
 /// What a thread of subscribers does when nothing has come.

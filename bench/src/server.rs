@@ -39,6 +39,9 @@ pub struct Server {
     /// `{scratch}/certificate.pem`.
     #[serde(default)]
     pub tls: bool,
+    /// Whether it is measured only where a scenario or the command line names it.
+    #[serde(default)]
+    pub by_name: bool,
     /// Settings chosen in its favour, and why, for the report.
     #[serde(default)]
     pub notes: String,
