@@ -209,14 +209,15 @@ fn a_token_ends_unless_a_newer_one_comes_in_its_place() {
         let rights = json!({ "subscribe": [channel] });
         json!({ "sub": "alice", "exp": exp, "fanfare": rights })
     };
-    let soon = token(&claims(now_s() + 3, "a.*"));
+    // Long enough for all that has to come before it ends, on a busy machine too.
+    let soon = token(&claims(now_s() + 8, "a.*"));
     let open = || {
         let (mut client, welcome) = welcomed(&server, "", &bearer(&soon));
         assert!(welcome["expires"].is_u64(), "{welcome}");
         assert_eq!(client.subscribe(&["a.*"])["success"], true);
         let warning = client.json();
         assert_eq!(warning["type"], "auth_expiring", "{warning}");
-        assert!(warning["expires_in_ms"].as_u64().unwrap() <= 3_000, "{warning}");
+        assert!(warning["expires_in_ms"].as_u64().unwrap() <= 8_000, "{warning}");
         client
     };
     let (mut renews, mut narrows, mut ends) = (open(), open(), open());

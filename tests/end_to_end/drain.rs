@@ -54,29 +54,24 @@ fn sigterm_sends_the_clients_away_one_by_one_and_ends_with_0() {
         .collect();
     // The feed goes on for those who are still here.
     server.producer().publish("a", "1");
-    let mut moments: Vec<_> = (clients.iter_mut())
-        .map(|client| {
-            assert_eq!(left(client), 1012);
-            begun.elapsed()
-        })
-        .collect();
-    assert!(moments.iter().all(|moment| *moment < Duration::from_millis(5_500)), "{moments:?}");
+    for (client, wait_ms) in clients.iter_mut().zip(&waits_ms) {
+        assert_eq!(left(client), 1012);
+        let stayed = begun.elapsed();
+        assert!(stayed >= Duration::from_millis(*wait_ms), "{stayed:?} of {wait_ms} ms");
+    }
     waits_ms.sort_unstable();
-    moments.sort_unstable();
     assert!(waits_ms[0] + 1_000 < waits_ms[23], "told to go at different times: {waits_ms:?}");
     assert_eq!(server.end().code(), Some(0), "{}", server.log());
 }
 
 #[test]
 fn a_second_signal_ends_a_drain_at_once() {
-    let mut server = Server::start("--drain 1m");
+    let mut server = Server::start("--drain 60m");
     let mut client = Client::subscribed(&server, ">");
     server.signal("TERM");
     notice(&mut client);
-    let begun = Instant::now();
     server.signal("TERM");
     assert_eq!(server.end().code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[test]

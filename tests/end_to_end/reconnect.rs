@@ -129,7 +129,7 @@ fn a_token_that_is_to_expire_is_replaced_from_its_file_on_the_same_connection() 
     let access = access::token_rules(&folder, more);
     let server = Server::start(&format!("--access {access}"));
     let claims = |exp: u64| json!({"sub": "a", "exp": exp, "fanfare": {"subscribe": [">"]}});
-    let end_s = access::now_s() + 3;
+    let end_s = access::now_s() + 6;
     let file = folder.file("token", &access::token(&claims(end_s)));
     let arguments = format!("ws://{} > --token-file {file} --count 1", server.listen);
     let mut subscriber = Subscriber::start(&arguments);

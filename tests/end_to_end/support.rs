@@ -4,6 +4,7 @@
 //! own log when it does not come. Not here: expectations. Invariant: no port is fixed, and a server
 //! is gone when its [`Server`] is dropped.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -93,10 +94,14 @@ impl Server {
         Self::with_sources(&["tcp://127.0.0.1:0"], flags)
     }
 
-    /// A server with these sources.
+    /// A server with these sources. No heartbeat comes between what a test waits for, however long
+    /// that takes, unless the flags ask for some.
     pub(crate) fn with_sources(sources: &[&str], flags: &str) -> Self {
         let mut command = fanfare("serve --listen 127.0.0.1:0 --admin 127.0.0.1:0");
         command.args(flags.split_whitespace());
+        if !flags.contains("--heartbeat") && !flags.contains("--config") {
+            command.args(["--heartbeat", "1m"]);
+        }
         for source in sources {
             command.args(["--source", source]);
         }
@@ -243,11 +248,16 @@ pub(crate) fn read_to_end(stream: &mut impl Read) -> String {
 
 /// The answer to an upgrade request that is refused.
 pub(crate) fn refusal(server: &Server) -> String {
+    read_to_end(&mut asks(server))
+}
+
+/// A connection that has asked to be upgraded.
+pub(crate) fn asks(server: &Server) -> TcpStream {
     let mut stream = connect(server.listen);
     let mut request = Vec::new();
     client::write_request(&mut request, "localhost", "/v1", KEY, Some(SUBPROTOCOL), None);
     stream.write_all(&request).unwrap();
-    read_to_end(&mut stream)
+    stream
 }
 
 /// An event as a producer writes it, newline included.
@@ -323,6 +333,8 @@ pub(crate) struct Client<S = TcpStream> {
     reader: Reader,
     input: Vec<u8>,
     at: usize,
+    /// Notices that came where an answer was due.
+    put_aside: VecDeque<Value>,
 }
 
 impl Client {
@@ -357,7 +369,7 @@ impl<S: Read + Write> Client<S> {
     /// Goes on with a connection that was upgraded, and read up to the end of a frame.
     pub(crate) const fn taken_over(stream: S) -> Self {
         let reader = Reader::new(Role::Client, 16 << 20);
-        Self { stream, reader, input: Vec::new(), at: 0 }
+        Self { stream, reader, input: Vec::new(), at: 0, put_aside: VecDeque::new() }
     }
 
     /// Upgrades a connection.
@@ -434,18 +446,33 @@ impl<S: Read + Write> Client<S> {
 
     /// The next text message as JSON.
     pub(crate) fn json(&mut self) -> Value {
+        if let Some(notice) = self.put_aside.pop_front() {
+            return notice;
+        }
+        self.heard_json()
+    }
+
+    fn heard_json(&mut self) -> Value {
         match self.hear() {
             Heard::Text(text) => serde_json::from_str(&text).unwrap(),
             other => panic!("a text message was due, not {other:?}"),
         }
     }
 
-    /// Sends a command and takes the next message, which must be its answer.
+    /// Sends a command and takes the next message, which must be its answer. The one notice that
+    /// may come at any moment, that the credential is to expire, is put aside for
+    /// [`json`](Self::json).
     pub(crate) fn ask(&mut self, command: &str) -> Value {
         self.send(Opcode::Text, command.as_bytes());
-        let reply = self.json();
-        assert!(reply["success"].is_boolean(), "{reply}");
-        reply
+        loop {
+            let reply = self.heard_json();
+            if reply["type"] == "auth_expiring" {
+                self.put_aside.push_back(reply);
+                continue;
+            }
+            assert!(reply["success"].is_boolean(), "{reply}");
+            return reply;
+        }
     }
 
     /// Subscribes to what comes next and returns the answer.

@@ -377,7 +377,7 @@ fn a_request_without_tls_is_told_what_the_address_speaks() {
 
 #[test]
 fn what_is_no_tls_ends_its_own_connection_only() {
-    let (server, authority, _folder) = serve("--upgrade-timeout 300ms");
+    let (server, authority, _folder) = serve("--upgrade-timeout 3s");
     let address = server.tls.unwrap();
     let config = authority.any_client();
     let mut healthy = welcomed(address, &config);
@@ -464,7 +464,7 @@ fn a_changed_certificate_is_served_to_those_who_come_then() {
 #[test]
 fn a_client_certificate_is_a_credential_for_subscribers_and_producers() {
     let flags = "--tls-client-ca FOLDER/ca.pem --tls-client-certificates optional \
-        --access FOLDER/access.toml --auth-timeout 500ms --source tls://127.0.0.1:0";
+        --access FOLDER/access.toml --auth-timeout 5s --source tls://127.0.0.1:0";
     let rules = "[[certificate]]\nname = \"desk.example\"\nsubscribe = [\"quote.>\"]\n\
         [[certificate]]\nname = \"feed.example\"\npublish = [\"quote.*\"]\n";
     let (server, authority, _folder) = serve_with(flags, &[("access.toml", rules)]);

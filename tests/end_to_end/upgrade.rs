@@ -85,7 +85,7 @@ fn every_refusal_is_a_whole_http_answer_with_the_cure() {
 
 #[test]
 fn a_request_that_never_ends_is_answered_408() {
-    let server = Server::start("--upgrade-timeout 200ms");
+    let server = Server::start("--upgrade-timeout 2s");
     let whole = request("GET /v1 HTTP/1.1", "");
     let answer = answer(&server, whole.trim_end());
     assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");

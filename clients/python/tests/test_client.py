@@ -359,7 +359,7 @@ async def test_a_feed_can_be_closed_at_any_moment_of_a_reconnect() -> None:
 @bounded
 async def test_silence_ends_a_connection() -> None:
     async def silent(peer: Peer) -> None:
-        await peer.welcome(heartbeat_ms=50)
+        await peer.welcome(heartbeat_ms=500)
         params = await peer.granted(0)
         await peer.control("snapshot_end", channels=params["channels"], seq=0)
         await peer.control("heartbeat", seq=17)
