@@ -310,6 +310,22 @@ def node_client(file, *options, environment=None):
     return lambda url, patterns: ClientProgram([*command, url, *patterns], environment)
 
 
+def built_client(path):
+    """A client that `scripts/test clients` builds; the path is its place in `target/clients`."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[1] / "target"))
+    program = target / "clients" / path
+
+    def connect(url, patterns, environment=None):
+        assert program.is_file(), f"{program} is not built; `scripts/test clients` builds it"
+        return ClientProgram([program, url, *patterns], environment)
+
+    return connect
+
+
+TUNGSTENITE = built_client("debug/client-tungstenite")
+GORILLA = built_client("gorilla")
+
+
 def node_options():
     """What makes Node's own WebSocket global before Node 22."""
     version = subprocess.run([tool("node"), "--version"], capture_output=True, text=True).stdout

@@ -78,6 +78,14 @@ class NodeWs(Subscriber, unittest.TestCase):
     connect = support.node_client("client_ws.mjs")
 
 
+class RustTungstenite(Subscriber, unittest.TestCase):
+    connect = support.TUNGSTENITE
+
+
+class GoGorilla(Subscriber, unittest.TestCase):
+    connect = support.GORILLA
+
+
 class Compressed(Subscriber):
     """The same over permessage-deflate, which the client offers by itself."""
 
@@ -102,6 +110,10 @@ class CompressedPythonWebsocketsAsyncio(Compressed, unittest.TestCase):
 
 class CompressedNodeWs(Compressed, unittest.TestCase):
     connect = support.node_client("client_ws.mjs")
+
+
+class CompressedGoGorilla(Compressed, unittest.TestCase):
+    connect = support.GORILLA
 
 
 class CompressedBrowser(Compressed, unittest.TestCase):

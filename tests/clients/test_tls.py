@@ -61,6 +61,12 @@ class SecureNodeGlobal(SecureSubscriber, unittest.TestCase):
         return support.node_client("client_global.mjs", *options, environment=TRUST)(url, patterns)
 
 
+class SecureGoGorilla(SecureSubscriber, unittest.TestCase):
+    @staticmethod
+    def connect(url, patterns):
+        return support.GORILLA(url, patterns, environment=TRUST)
+
+
 class SecureCurl(SecureSubscriber, unittest.TestCase):
     @staticmethod
     def connect(url, patterns):
