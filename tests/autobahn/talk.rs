@@ -43,6 +43,13 @@ impl<S: Stream> Talk<S> {
         }
     }
 
+    /// From now on it reads at most this many bytes at a time. Everything was read before.
+    pub(crate) fn takes_at_most(&mut self, bytes: usize) {
+        assert_eq!(self.at, self.filled, "the buffer holds nothing");
+        self.buffer.resize(bytes, 0);
+        (self.at, self.filled) = (0, 0);
+    }
+
     /// A message in frames of at most `length` bytes, compressed if that was agreed on.
     pub(crate) fn message(&mut self, opcode: u8, message: &[u8], length: usize) -> Vec<u8> {
         let Some(deflater) = &mut self.deflater else { return frames(opcode, message, length) };

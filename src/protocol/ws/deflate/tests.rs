@@ -85,6 +85,7 @@ fn a_payload_that_breaks_off_or_is_changed_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a message of 64 MiB")]
 fn a_bomb_costs_no_more_than_its_bound() {
     let mut bomb = Vec::new();
     Deflater::new(9, 15, false).deflate(&vec![0; 64 << 20], &mut bomb);
@@ -165,6 +166,7 @@ fn a_message_no_longer_than_the_window_can_be_compressed_with_any_window() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "messages of 16 MiB")]
 fn sizes_up_to_the_largest_frame_come_back_whole() {
     for (len, keeps_context) in [(1 << 16, true), ((1 << 20) + 1, false), (16 << 20, true)] {
         for message in [text(len), noise(len), vec![b'x'; len]] {

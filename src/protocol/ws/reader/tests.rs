@@ -253,6 +253,54 @@ fn compressed_messages_are_read_at_every_split_beside_others() {
     }
 }
 
+/// A payload of this length in one frame as this role hears it, compressed if there is a deflater.
+fn one_frame(deflater: Option<&mut Deflater>, role: Role, payload: &[u8]) -> Vec<u8> {
+    let (mut compressed, mut bytes, mut first) = (Vec::new(), Vec::new(), 0);
+    let payload = match deflater {
+        Some(deflater) => {
+            deflater.deflate(payload, &mut compressed);
+            first = RSV1;
+            &compressed
+        }
+        None => payload,
+    };
+    match role {
+        Role::Server => write_masked(&mut bytes, Opcode::Binary, payload, *b"mask"),
+        Role::Client => write_frame(&mut bytes, Opcode::Binary, payload),
+    }
+    bytes[0] |= first;
+    bytes
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "messages of 16 MiB")]
+fn frames_of_0_b_to_16_mib_are_read_at_every_split_of_header_and_end() {
+    const LARGEST: usize = 16 << 20;
+    for len in [0, 1, 125, 126, 127, 65_535, 65_536, (1 << 20) + 1, LARGEST] {
+        // It hardly compresses, so that the frame stays as long.
+        let numbers = (0..).map(|n: u32| n.wrapping_mul(0x9E37_79B1).to_be_bytes()[0]);
+        let payload: Vec<_> = numbers.take(len).collect();
+        for role in [Role::Server, Role::Client] {
+            for is_compressed in [false, true] {
+                let mut deflater = is_compressed.then(|| Deflater::new(1, 15, false));
+                let bytes = one_frame(deflater.as_mut(), role, &payload);
+                let behind_header = (HEADER_BYTES_MAX + 2).min(bytes.len());
+                let before_end = bytes.len().saturating_sub(2).max(behind_header);
+                for at in
+                    (0..=behind_header).chain([bytes.len() / 2]).chain(before_end..bytes.len())
+                {
+                    let (front, back) = bytes.split_at(at);
+                    let inflater = is_compressed.then(|| Inflater::new(false));
+                    let read = feed_with(inflater, role, LARGEST, [front, back]);
+                    let what = format!("{len} bytes for {role:?}, {is_compressed}, split at {at}");
+                    assert_eq!(read.1, None, "{what}");
+                    assert!(read.0 == [Owned::Binary(payload.clone())], "{what}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_compressed_message_is_held_to_every_rule_of_others() {
     use Violation as V;
