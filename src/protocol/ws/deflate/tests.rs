@@ -145,6 +145,7 @@ fn nothing_refers_further_back_than_the_window() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a compressor for every window")]
 fn a_message_no_longer_than_the_window_can_be_compressed_with_any_window() {
     for bits in COMPRESSOR_BITS_MIN..WINDOW_BITS_MAX {
         let offer = format!("{NAME}; server_max_window_bits={bits}");
