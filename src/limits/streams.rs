@@ -75,6 +75,37 @@ pub const STREAM_END_MS: u64 = 10_000;
 /// Bytes of all entries of a bucket: as many as an access file may have.
 pub const BUCKET_BYTES_MAX: usize = 16 << 20;
 
+/// Messages of one passage that is read back: one answer of the stream, which the live feed waits
+/// for a millisecond at most. Passages end at multiples of it, so that clients with near places
+/// share them.
+pub const PASSAGE_EVENTS: u64 = 512;
+
+/// Bytes of messages of one passage, unless a single one is larger.
+pub const PASSAGE_BYTES: usize = 1 << 20;
+
+/// Passages that a shard waits for at a time; the stream is read for one of them at a time.
+pub const PASSAGES_ASKED: usize = 16;
+
+/// Passages that the thread that reads them keeps for other shards, which ask a moment later.
+pub const PASSAGES_KEPT: usize = 16;
+
+/// Places at which passages were read on from, each with the last `seq` of every channel in them:
+/// so many groups of clients are read for without looking up what came before.
+pub const PASSAGE_CHAINS: usize = 4;
+
+/// Time after the last question for a passage at which all of that is let go of, milliseconds.
+pub const PASSAGES_IDLE_MS: u64 = 10_000;
+
+/// Passages that a shard holds as frames: each is that of one group of clients.
+pub const SHELVES: usize = 64;
+
+/// Bytes of them in all forms, unless a single one is larger.
+pub const SHELVES_BYTES: usize = 32 << 20;
+
+/// Clients of a shard that are sent what is read back. With each at a place of its own, a round of
+/// passages still ends before they take the server for dead.
+pub const READERS_MAX: usize = 1_024;
+
 /// Between two pings of a NATS server, milliseconds; after three without an answer another server
 /// is tried.
 pub const STREAM_PING_MS: u64 = 2_000;

@@ -9,6 +9,7 @@ pub mod chunk;
 mod connection;
 mod error;
 mod parcel;
+mod passages;
 mod past;
 mod pipe;
 mod publisher;
@@ -27,6 +28,7 @@ use tokio::time::{Duration, sleep};
 pub use connection::{Create, EPOCH};
 pub use error::NatsError;
 pub use parcel::Outlet;
+pub use passages::{Desk, Judge};
 
 use crate::config::{Forward, NatsSource};
 use crate::handoff::ring::{Receiver, ring};
@@ -34,6 +36,7 @@ use crate::limits::{STREAM_CHUNKS, STREAM_HEAD_BYTES, STREAM_PARCELS, STREAM_RET
 use crate::telemetry::{StreamCounters, Telemetry};
 use chunk::Chunk;
 use connection::{Connection, epoch, establish, find};
+use passages::Passages;
 use past::Past;
 use pipe::Chunks;
 use publisher::Publisher;
@@ -58,6 +61,8 @@ pub struct Subscription {
     pub chunks: Receiver<Chunk>,
     /// Where events go in that are to be published, if the source says so; taken once.
     pub outlet: Option<Outlet>,
+    /// Where each shard asks for what is older than its log; taken once.
+    pub desks: Vec<Desk>,
 }
 
 impl Subscription {
@@ -70,11 +75,18 @@ impl Subscription {
     }
 }
 
-/// Finds the stream of `source`, on a thread of its own.
+/// Finds the stream of `source`, on a thread of its own. What so many `shards` ask for is read
+/// again, of events that `judge` takes.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub fn subscribe(source: &NatsSource, room: Room) -> Result<Subscription, NatsError> {
+pub fn subscribe(
+    source: &NatsSource,
+    room: Room,
+    shards: usize,
+    judge: Judge,
+) -> Result<Subscription, NatsError> {
+    let (desks, hatches) = passages::desks(shards);
     let (sender, chunks) = ring(STREAM_CHUNKS);
     let (begin, begun) = oneshot::channel::<Arc<Telemetry>>();
     let (say, found) = channel();
@@ -104,11 +116,14 @@ pub fn subscribe(source: &NatsSource, room: Room) -> Result<Subscription, NatsEr
             }
         };
         let read = read(&source, room, connection.clone(), &epoch, counters, Chunks(sender));
-        tokio::join!(read, publish);
+        let of = (&source, &*epoch);
+        let passages =
+            Passages::new(&connection, of, counters, room.subjects, (judge, hatches)).run();
+        tokio::join!(read, publish, passages);
     })?;
     let (epoch, bytes_max) = found.recv().map_err(|_| NatsError::Gone)??;
     let outlet = forward.map(|_| Outlet::new(parcels_in, bytes_max, settled));
-    Ok(Subscription { epoch, begin: Some(begin), chunks, outlet })
+    Ok(Subscription { epoch, begin: Some(begin), chunks, outlet, desks })
 }
 
 /// How a command publishes.

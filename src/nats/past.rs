@@ -20,19 +20,27 @@ use super::error::NatsError;
 use super::subject::Address;
 use crate::config::NatsSource;
 use crate::limits::{
-    STREAM_BOOK_MAX, STREAM_LINKS_MAX, STREAM_RANGE, STREAM_REQUEST_MS, STREAM_REQUESTS,
-    STREAM_SUBJECTS,
+    PASSAGE_BYTES, PASSAGE_EVENTS, STREAM_BOOK_MAX, STREAM_LINKS_MAX, STREAM_RANGE,
+    STREAM_REQUEST_MS, STREAM_REQUESTS, STREAM_SUBJECTS,
 };
 
 /// One message that was kept by the stream.
 #[derive(Debug, Clone)]
-struct Kept {
-    seq: u64,
+pub(super) struct Kept {
+    pub(super) seq: u64,
     prev: Option<u64>,
     ts_in: u64,
-    subject: String,
+    pub(super) subject: String,
     headers: HeaderMap,
     data: Bytes,
+}
+
+impl Kept {
+    /// The message with its headers' values.
+    pub(super) fn raw(&self) -> Raw<'_> {
+        let raw = raw(self.seq, self.ts_in, &self.subject, Some(&self.headers), &self.data);
+        Raw { prev: self.prev, ..raw }
+    }
 }
 
 /// Reads state from a stream.
@@ -66,7 +74,7 @@ impl Past<'_> {
     }
 
     /// All subjects that the stream has messages of.
-    async fn subjects(&self) -> Result<Vec<String>, NatsError> {
+    pub(super) async fn subjects(&self) -> Result<Vec<String>, NatsError> {
         let failed = |error: InfoError| self.refused("its subjects", error.to_string());
         let mut found = Vec::new();
         let pages = self.stream.info_with_subjects(self.source.subjects()).await;
@@ -82,7 +90,7 @@ impl Past<'_> {
     }
 
     /// The last message up to `seq` of each of `subjects`.
-    async fn last(&self, subjects: &[String], seq: u64) -> Result<Vec<Kept>, NatsError> {
+    pub(super) async fn last(&self, subjects: &[String], seq: u64) -> Result<Vec<Kept>, NatsError> {
         let mut found: Vec<Kept> = Vec::new();
         loop {
             let after = found.last().map_or(0, |last| last.seq + 1);
@@ -165,18 +173,25 @@ impl Past<'_> {
         }
     }
 
+    /// Messages from `from` on, all subjects, as many as one answer brings and [`PASSAGE_EVENTS`]
+    /// at most.
+    pub(super) async fn passage(&self, from: u64) -> Result<Vec<Kept>, NatsError> {
+        let request = format!(
+            "{{\"seq\":{from},\"next_by_subj\":\">\",\"batch\":{PASSAGE_EVENTS},\
+             \"max_bytes\":{PASSAGE_BYTES}}}"
+        );
+        let mut found = Vec::new();
+        self.ask(request, &mut found).await?;
+        Ok(found)
+    }
+
     /// Finds out what came before each message on its channel.
     async fn link(&self, kept: &mut [Kept], subjects: &[String]) -> Result<(), NatsError> {
         let prefix = &self.source.prefix;
         let channel = |subject: &str| {
             Address::parse(subject, prefix).ok().map(|address| address.channel.to_owned())
         };
-        let mut of_channel: HashMap<String, Vec<String>> = HashMap::new();
-        for subject in subjects {
-            if let Some(channel) = channel(subject) {
-                of_channel.entry(channel).or_default().push(subject.clone());
-            }
-        }
+        let of_channel = by_channel(subjects, prefix);
         let wanted = kept.iter().enumerate().filter_map(|(place, message)| {
             let all = of_channel.get(&channel(&message.subject)?)?;
             (all.len() <= STREAM_LINKS_MAX).then_some((place, message.seq, all))
@@ -236,6 +251,17 @@ impl Past<'_> {
     }
 }
 
+/// Subjects by their channels; those that are of none are left out.
+pub(super) fn by_channel(subjects: &[String], prefix: &str) -> HashMap<String, Vec<String>> {
+    let mut by_channel: HashMap<String, Vec<String>> = HashMap::new();
+    for subject in subjects {
+        if let Ok(address) = Address::parse(subject, prefix) {
+            by_channel.entry(address.channel.to_owned()).or_default().push(subject.clone());
+        }
+    }
+    by_channel
+}
+
 fn kept(answer: Message) -> Option<Kept> {
     let headers = answer.headers?;
     let text = |name| headers.get(name).map(|value| value.as_str());
@@ -263,15 +289,7 @@ fn chunks(kept: &[Kept], broken: Vec<String>, prefix: &str) -> Vec<Chunk> {
         if all.last().is_none_or(Chunk::is_full) {
             all.push(Chunk { is_sparse: true, ..Chunk::default() });
         }
-        let raw = raw(
-            message.seq,
-            message.ts_in,
-            &message.subject,
-            Some(&message.headers),
-            &message.data,
-        );
-        let raw = Raw { prev: message.prev, ..raw };
-        all.last_mut().expect("one was just pushed").add(&raw, prefix);
+        all.last_mut().expect("one was just pushed").add(&message.raw(), prefix);
     }
     all
 }

@@ -18,6 +18,7 @@ use crate::nats::{self, Room, Subscription};
 use crate::shell::executor::Thread;
 use crate::shell::feed::Feed;
 use crate::shell::life::Life;
+use crate::sources::nats::judges;
 use crate::telemetry::Telemetry;
 
 /// Where the numbers of a server begin, and what there was before.
@@ -47,7 +48,8 @@ impl Beginning {
         });
         if let Some(stream) = stream {
             let room = Room { bytes: settings.log_bytes, subjects: channels_max + 2 * keys_max };
-            let stream = nats::subscribe(stream, room)?;
+            let judge = judges(settings.line_bytes_max);
+            let stream = nats::subscribe(stream, room, settings.cores.len(), judge)?;
             let (epoch, stream) = (stream.epoch.clone(), Some(stream));
             return Ok(Self { epoch, is_shared: true, sequencer: fresh(), journal: None, stream });
         }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::fanout::sequencer::Sequencer;
 use crate::limits::{CHANNEL_BYTES_MAX, STREAM_RETRY_MS};
-use crate::nats::Subscription;
 use crate::nats::chunk::Chunk;
 use crate::nats::subject::Flaw;
+use crate::nats::{Judge, Subscription};
 use crate::protocol::event::Event;
 use crate::shell::executor;
 use crate::shell::feed::Feed;
@@ -137,19 +137,30 @@ impl<'a> Taker<'a> {
         self.feed.pass_on().await;
     }
 
-    /// Whether the body is what an event of a producer's line may have as `data`.
     fn judge(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
-        let limit = self.settings.line_bytes_max;
-        if event.data.len() + CHANNEL_BYTES_MAX >= limit {
-            return Err(LineError::TooLong { limit }.into());
-        }
-        self.scanner.scan(event.data)?;
-        // Recordings have one event a line.
-        if memchr::memchr2(b'\n', b'\r', event.data).is_some() {
-            return Err(LineError::Newline.into());
-        }
-        Ok(())
+        judge(&mut self.scanner, event, self.settings.line_bytes_max)
     }
+}
+
+/// Whether the body is what an event of a producer's line may have as `data`; `limit` is what such
+/// a line may be long.
+fn judge(scanner: &mut Scanner, event: &Event<'_>, limit: usize) -> Result<(), Refusal> {
+    if event.data.len() + CHANNEL_BYTES_MAX >= limit {
+        return Err(LineError::TooLong { limit }.into());
+    }
+    scanner.scan(event.data)?;
+    // Recordings have one event a line.
+    if memchr::memchr2(b'\n', b'\r', event.data).is_some() {
+        return Err(LineError::Newline.into());
+    }
+    Ok(())
+}
+
+/// What says of a message that is read again whether it was taken when it was live.
+#[must_use]
+pub fn judges(line_bytes_max: usize) -> Judge {
+    let mut scanner = Scanner::default();
+    Judge::new(move |event| judge(&mut scanner, event, line_bytes_max).is_ok())
 }
 
 impl From<&Flaw> for Refusal {

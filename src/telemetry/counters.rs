@@ -138,12 +138,16 @@ pub struct StreamCounters {
     pub retries: Cell,
     /// Events that the stream will not take.
     pub refused: Cell,
+    /// Messages that were read again, for clients whose place is older than a log.
+    pub read_back: Cell,
+    /// Questions for such messages that had no answer.
+    pub read_back_failures: Cell,
 }
 
 impl StreamCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 13] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 15] {
         [
             ("is_up", &self.is_up),
             ("messages", &self.messages),
@@ -158,6 +162,8 @@ impl StreamCounters {
             ("unacknowledged", &self.unacknowledged),
             ("retries", &self.retries),
             ("refused", &self.refused),
+            ("read_back", &self.read_back),
+            ("read_back_failures", &self.read_back_failures),
         ]
     }
 }
@@ -199,6 +205,10 @@ pub struct ShardCounters {
     pub flush_calls: Cell,
     /// Connections waiting for a full socket (gauge).
     pub blocked: Cell,
+    /// Connections that are sent what is read back from a stream (gauge).
+    pub reading_back: Cell,
+    /// Clients that wanted to be and for whom there was no room.
+    pub read_backs_refused: Cell,
     /// Loss receipts sent.
     pub gaps: Cell,
     /// Events that loss receipts covered.
@@ -267,7 +277,7 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 41] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 43] {
         [
             ("connections", &self.connections),
             ("subscribed", &self.subscribed),
@@ -286,6 +296,8 @@ impl ShardCounters {
             ("tls_overhead_bytes", &self.tls_overhead_bytes),
             ("flush_calls", &self.flush_calls),
             ("blocked", &self.blocked),
+            ("reading_back", &self.reading_back),
+            ("read_backs_refused", &self.read_backs_refused),
             ("gaps", &self.gaps),
             ("missed", &self.missed),
             ("dropped", &self.dropped),

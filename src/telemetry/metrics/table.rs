@@ -166,6 +166,18 @@ pub const METRICS: &[Metric] = &[
         Stream(Counter, |stream| &stream.refused),
     ),
     metric(
+        "fanfare_stream_read_back",
+        None,
+        "Messages read again from the stream, for clients whose place is older than a core's log",
+        Stream(Counter, |stream| &stream.read_back),
+    ),
+    metric(
+        "fanfare_stream_read_back_failures",
+        None,
+        "Passages that were to be read again and that the stream did not give",
+        Stream(Counter, |stream| &stream.read_back_failures),
+    ),
+    metric(
         "fanfare_source_up",
         None,
         "1 while a producer is connected to the source, or while its file or pipe has not ended",
@@ -231,6 +243,18 @@ pub const METRICS: &[Metric] = &[
         None,
         "Connections that wait for a full socket",
         Shard(Gauge, |shard| &shard.blocked, 1.0),
+    ),
+    metric(
+        "fanfare_reading_back",
+        None,
+        "Connections that are sent what is read back from the stream",
+        Shard(Gauge, |shard| &shard.reading_back, 1.0),
+    ),
+    metric(
+        "fanfare_read_backs_refused",
+        None,
+        "Clients that got a snapshot, because too many others were reading back",
+        Shard(Counter, |shard| &shard.read_backs_refused, 1.0),
     ),
     metric(
         "fanfare_handshakes_in_progress",
