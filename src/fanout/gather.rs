@@ -233,7 +233,7 @@ mod tests {
                         let ranges = sent.iter().map(|&(_, position, len)| (position, len));
                         let pieces_ranges = pieces.iter().map(|piece| match piece {
                             Piece::Log(run) => (run.position, run.len),
-                            Piece::Kept { .. } => panic!("only the log was added"),
+                            Piece::Kept { .. } | Piece::Past(_) => panic!("only the log was added"),
                         });
                         let bytes: u64 = ranges.clone().map(|(_, len)| u64::from(len)).sum();
                         prop_assert_eq!(portion.bytes as u64, bytes);

@@ -135,6 +135,11 @@ pub struct Lag {
     pub pending: Vec<Pending>,
     /// The client has everything up to this `seq`, which this shard has not come to yet.
     pub ahead: u64,
+    /// While it is sent what is read back, and nothing of the log: everything up to this `seq` is
+    /// done with.
+    pub reading: Option<u64>,
+    /// What the log has overwritten before the next live stage begins is read back for it.
+    pub reads_back: bool,
 }
 
 impl Lag {
@@ -295,6 +300,7 @@ impl View<'_> {
     /// Whether something of the present stage is still to be sent; moves a snapshot up to it.
     pub fn is_behind(&self, lag: &mut Lag) -> bool {
         match lag.walk() {
+            _ if lag.reading.is_some() => true,
             None => self.start(lag).is_some() || lag.waits(),
             Some(_) => self.first(lag).is_some() || lag.walk().is_some_and(|walk| !walk.is_done),
         }
@@ -430,6 +436,9 @@ impl View<'_> {
 
     /// Collects what is to be sent next, within the bounds of one send.
     pub fn walk(&self, lag: &Lag, pieces_max: usize, each: impl FnMut(Piece)) -> Walked {
+        if let Some(seq) = lag.reading {
+            return self.collect_past(lag, seq, pieces_max, each);
+        }
         if let Some(walk) = lag.walk() {
             return self.collect(lag, *walk, pieces_max, each);
         }
@@ -449,6 +458,9 @@ impl View<'_> {
     /// Moves the places over `bytes` of open frames that the socket took, and up to entry `end`,
     /// before which nothing else is open.
     pub fn advance(&self, lag: &mut Lag, bytes: usize, end: u64) -> Taken {
+        if lag.reading.is_some() {
+            return self.take_past(lag, bytes, end);
+        }
         if let Some(mut walk) = lag.walk().copied() {
             let taken = self.take(lag, &mut walk, bytes);
             lag.move_walk(walk);
@@ -476,6 +488,49 @@ impl View<'_> {
         }
         self.move_to(lag, reached.max(end));
         taken
+    }
+
+    /// Goes on after what [`Self::walk`] has looked at and found nothing to send in.
+    pub fn pass_over(&self, lag: &mut Lag, end: u64) {
+        match &mut lag.reading {
+            Some(seq) => *seq = end.max(*seq),
+            None => self.move_to(lag, end),
+        }
+    }
+
+    /// Notes that nothing is open before the end of the present stage.
+    pub fn settle(&self, lag: &mut Lag) {
+        let Some(end) = &lag.end else { return };
+        for (place, due) in lag.places.iter_mut().zip(&end.due) {
+            (place.from, place.seq_from) = (end.at, end.seq);
+            (place.taken, place.taken_bytes) = *due;
+        }
+    }
+
+    /// Places at entry `from`, before which everything up to `seq_from` is settled, of a stage that
+    /// ends before entry `at` and is for the channels that `concerns`; both are in the log.
+    #[must_use]
+    pub fn places_within(
+        &self,
+        (from, seq_from): (u64, u64),
+        (at, seq): (u64, u64),
+        concerns: impl Fn(ChannelId) -> bool,
+    ) -> Vec<Place> {
+        let mut places = self.places(at, seq);
+        let open = self.count(from..at, concerns);
+        for (place, (class, (events, bytes))) in
+            places.iter_mut().zip(self.classes().iter().zip(open))
+        {
+            *place = Place {
+                from,
+                seq_from,
+                taken: place.taken.wrapping_sub(events),
+                taken_bytes: place.taken_bytes.wrapping_sub(bytes),
+                conflating: class.conflates(),
+                ..Place::new(class, from, seq_from)
+            };
+        }
+        places
     }
 
     /// Sends nothing more of `channels` in the present stage; returns for each class how many open

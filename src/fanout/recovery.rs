@@ -22,6 +22,17 @@ pub struct Recovery {
     pub lost: Option<(u64, Cause)>,
     /// Present when it is a snapshot.
     pub walk: Option<Walk>,
+    /// Present when it began before what the log holds.
+    pub past: Option<Past>,
+}
+
+/// A replay that begins with what is read back ([`super::reading`]).
+#[derive(Debug, Clone, Copy)]
+pub struct Past {
+    /// The client has everything up to this `seq`.
+    pub since: u64,
+    /// A snapshot takes its place where it cannot go on.
+    pub snapshot: bool,
 }
 
 impl Recovery {

@@ -18,9 +18,10 @@ use crate::protocol::encoding::{Encoding, Form};
 
 use super::encoders::Encoders;
 use super::log::{Entry, FrameLog, Run};
+use super::shelves::Shelved;
 use super::slots::Slots;
 
-/// Bytes to send: a run of the log, or one kept frame.
+/// Bytes to send: a run of the log, one kept frame, or a run of what is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
     /// Frames that lie side by side in the log.
@@ -34,7 +35,11 @@ pub enum Piece {
         /// Which of its frames.
         form: Form,
     },
+    /// Frames that lie side by side on a shelf.
+    Past(Shelved),
 }
+
+const _: () = assert!(size_of::<Piece>() <= 24, "plans are made of them");
 
 impl Piece {
     /// Its bytes.
@@ -44,6 +49,7 @@ impl Piece {
         match self {
             Self::Log(run) => run.len,
             Self::Kept { len, .. } => *len,
+            Self::Past(shelved) => shelved.len,
         }
     }
 
@@ -58,6 +64,7 @@ impl Piece {
             Self::Kept { number, len, form } => {
                 Self::Kept { number, len: len.saturating_sub(bytes), form }
             }
+            Self::Past(shelved) => Self::Past(shelved.without_front(bytes)),
         }
     }
 
@@ -66,6 +73,7 @@ impl Piece {
     pub fn extend(&mut self, next: &Self) -> bool {
         match (self, next) {
             (Self::Log(run), Self::Log(next)) => run.extend(next),
+            (Self::Past(shelved), Self::Past(next)) => shelved.extend(next),
             _ => false,
         }
     }

@@ -17,6 +17,8 @@ pub struct Slot {
     pub is_keyed: bool,
     /// Number of the oldest log entry that no newer one replaces.
     pub base: u64,
+    /// `seq` of that entry, also when nothing else is known of it any more.
+    pub seq_base: u64,
     /// If it is a book: numbers of its entries after `base`, in order, unless one is forgotten.
     pub(super) deltas: Vec<u64>,
     /// Number of its first snapshot, from which on it is a book; `u64::MAX` while it is none.
@@ -78,6 +80,7 @@ impl Slots {
         self.slots.push(Slot {
             is_keyed,
             base: 0,
+            seq_base: 0,
             deltas: Vec::new(),
             book_since: u64::MAX,
             kept: Vec::new(),
@@ -105,7 +108,12 @@ impl Slots {
     }
 
     /// Notes the slot's newest entry; true when it replaces those before it.
-    pub(super) fn handle_entry(&mut self, id: SlotId, number: u64, kind: Kind) -> bool {
+    pub(super) fn handle_entry(
+        &mut self,
+        id: SlotId,
+        (number, seq): (u64, u64),
+        kind: Kind,
+    ) -> bool {
         let slot = &mut self.slots[id as usize];
         if kind == Kind::Snapshot && slot.book_since == u64::MAX {
             slot.book_since = number;
@@ -113,7 +121,7 @@ impl Slots {
         }
         let replaces = kind == Kind::Snapshot || !slot.is_book_at(number);
         if replaces {
-            slot.base = number;
+            (slot.base, slot.seq_base) = (number, seq);
             slot.deltas = Vec::new();
             slot.is_broken = false;
         } else if slot.is_whole() {
@@ -127,7 +135,8 @@ impl Slots {
     pub fn break_book(&mut self, id: SlotId) {
         let slot = &mut self.slots[id as usize];
         self.books += usize::from(slot.book_since == u64::MAX);
-        (slot.book_since, slot.base, slot.is_broken) = (0, 0, true);
+        (slot.book_since, slot.base, slot.seq_base) = (0, 0, 0);
+        slot.is_broken = true;
     }
 
     /// Something of every book may be lost.

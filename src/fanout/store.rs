@@ -10,6 +10,7 @@ use crate::protocol::event::Kind;
 use super::encoders::{Compressed, Encoders};
 use super::log::{Entry, FrameLog};
 use super::retained::{Piece, Retained};
+use super::shelves::Shelves;
 use super::slots::Slots;
 
 /// The events of a shard.
@@ -21,6 +22,8 @@ pub struct Store {
     pub retained: Retained,
     /// What is newest of each channel and key.
     pub slots: Slots,
+    /// What is read back of the time before the log.
+    pub shelves: Shelves,
     encoders: Encoders,
 }
 
@@ -32,6 +35,7 @@ impl Store {
             log: FrameLog::new(log_bytes),
             retained: Retained::new(retained_bytes),
             slots: Slots::default(),
+            shelves: Shelves::default(),
             encoders,
         }
     }
@@ -40,7 +44,7 @@ impl Store {
     /// [`Self::encode_newest`] is called.
     pub fn append(&mut self, entry: Entry, kind: Kind) -> &mut [u8] {
         let Self { log, retained, slots, .. } = self;
-        if slots.handle_entry(entry.slot, log.head(), kind) {
+        if slots.handle_entry(entry.slot, (log.head(), entry.seq), kind) {
             retained.release(entry.slot, slots);
         }
         log.append(entry, |number, log| retained.handle_leaving(number, log, slots))
@@ -49,7 +53,7 @@ impl Store {
     /// Writes the newest entry in the other forms that are in use, compressed if somebody
     /// `wants_compressed`. Returns the bytes of the longest one.
     pub fn encode_newest(&mut self, wants_compressed: bool) -> usize {
-        let Self { log, retained, slots, encoders } = self;
+        let Self { log, retained, slots, encoders, .. } = self;
         let number = log.head() - 1;
         let mut longest = 0;
         for form in log.forms() {
@@ -99,6 +103,11 @@ impl Store {
         if number < self.log.tail() { self.retained.entry(number) } else { self.log.entry(number) }
     }
 
+    /// Writes the shelf at `place` in the form that clients of `encoding` read.
+    pub fn prepare_shelf(&mut self, place: usize, encoding: Encoding) {
+        self.shelves.prepare(place, encoding, &mut self.encoders);
+    }
+
     /// What a client of `encoding` is sent of entry `number`, which is in the log or kept and of
     /// which `entry` is the index.
     #[must_use]
@@ -121,6 +130,7 @@ impl Store {
     pub fn bytes(&self, piece: Piece) -> &[u8] {
         match piece {
             Piece::Log(run) => self.log.bytes(run),
+            Piece::Past(shelved) => self.shelves.bytes(shelved),
             Piece::Kept { number, len, form } => {
                 let frame = self.retained.frame(form, number);
                 &frame[frame.len().saturating_sub(len as usize)..]

@@ -32,6 +32,7 @@ use crate::config::Settings;
 use crate::fanout::shard::ShardSettings;
 use crate::handoff::batch::Batch;
 use crate::handoff::ring::{Sender, ring};
+use crate::nats::Desk;
 use crate::shell::accept::Entrance;
 use crate::shell::admin::{About, Admin};
 use crate::shell::certificates::Certificates;
@@ -109,7 +110,8 @@ impl Server {
         let gate = Arc::new(gate);
         let certificates = settings.tls.as_ref().map(Certificates::load).transpose()?;
         let token = admin::token(settings)?;
-        let stream = beginning.stream.take();
+        let mut stream = beginning.stream.take();
+        let desks = stream.as_mut().map(|stream| std::mem::take(&mut stream.desks));
         let mut bound = Listeners::bind(settings, &doorman, &gate, certificates.as_ref(), stream)?;
 
         let telemetry = Arc::new(Telemetry::with_sources(settings.cores.len(), &bound.urls));
@@ -139,7 +141,8 @@ impl Server {
         // Shards take theirs first, from the end.
         let shards_begin = ticks.len() - settings.cores.len();
         let pulses = ticks[shards_begin..].iter().map(Ticks::pulse).collect();
-        let parts = Parts { entrances: bound.entrances, mailboxes: &mailboxes };
+        let desks = desks.unwrap_or_default();
+        let parts = Parts { entrances: bound.entrances, mailboxes: &mailboxes, desks };
         let rings = server.start_shards(settings, &shard_settings, parts, &mut ticks)?;
         let mut next_ticks = || ticks.pop().expect("one for each executor");
         let restored =
@@ -273,11 +276,11 @@ impl Server {
         &mut self,
         settings: &Settings,
         shard_settings: &ShardSettings,
-        Parts { entrances, mailboxes }: Parts<'_>,
+        Parts { entrances, mailboxes, desks }: Parts<'_>,
         ticks: &mut Vec<Ticks>,
     ) -> Result<Vec<Sender<Arc<Batch>>>, StartError> {
         let addresses = Arc::new(Addresses::default());
-        let mut rings = Vec::new();
+        let (mut rings, mut desks) = (Vec::new(), desks.into_iter());
         for (number, entrances) in entrances.into_iter().enumerate() {
             let (sender, receiver) = ring(settings.ring_batches);
             rings.push(sender);
@@ -286,6 +289,7 @@ impl Server {
                 settings: shard_settings.clone(),
                 entrances,
                 ring: receiver,
+                desk: desks.next(),
                 telemetry: Arc::clone(&self.telemetry),
                 ticks: ticks.pop().expect("one for each shard"),
                 mailbox: Arc::clone(&mailboxes[number]),
@@ -390,6 +394,8 @@ struct Parts<'a> {
     entrances: Vec<Vec<Entrance>>,
     /// Where each is asked.
     mailboxes: &'a [Arc<Mailbox>],
+    /// Where each asks for what its log has not got; none without a stream.
+    desks: Vec<Desk>,
 }
 
 /// Executors of a server: one for each shard, one for the sources, one for the admin pages.

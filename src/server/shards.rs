@@ -31,6 +31,7 @@ pub(super) fn settings(
         node: settings.node.as_str().into(),
         epoch: epoch.into(),
         is_shared,
+        reads_back: is_shared,
         log_bytes: settings.log_bytes,
         connections_max: settings.connections_max.min(connections_allowed),
         subscriptions_max: settings.subscriptions_max,

@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 mod connection;
 pub mod control;
+mod desk;
 pub mod dial;
 pub mod doorman;
 pub mod estate;

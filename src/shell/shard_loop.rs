@@ -17,8 +17,9 @@ use crate::fanout::Now;
 use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use crate::handoff::batch::Batch;
-use crate::handoff::ring::Receiver;
+use crate::handoff::ring::{Receiver, Sender};
 use crate::limits::{READ_BYTES, TURN_BYTES_MAX};
+use crate::nats::Desk;
 use crate::protocol::ws::deflate::Terms;
 use crate::telemetry::{ShardCounters, Telemetry};
 
@@ -28,6 +29,7 @@ use super::changeable::InForce;
 use super::clerk::Clerk;
 use super::clock;
 use super::connection;
+use super::desk;
 use super::executor::{self, Queue};
 use super::flush_ring::FlushRing;
 use super::lane::Lane;
@@ -50,6 +52,8 @@ pub struct ShardParts {
     pub entrances: Vec<Entrance>,
     /// Where its batches come from.
     pub ring: Receiver<Arc<Batch>>,
+    /// Where it asks for what its log has not got, if that can be had.
+    pub desk: Option<Desk>,
     /// The server's counters.
     pub telemetry: Arc<Telemetry>,
     /// Its share of the server's tick.
@@ -92,6 +96,8 @@ pub(super) struct Core {
     pub(super) socket_settings: SocketSettings,
     pub(super) life: Arc<Life>,
     ring: RefCell<Receiver<Arc<Batch>>>,
+    /// Where questions for passages go in.
+    asks: RefCell<Option<Sender<u64>>>,
     /// Wakes the fan-out loop when there is something to send but no batch.
     fanout: RefCell<Option<Waker>>,
     pub(super) writers: RefCell<Writers>,
@@ -172,6 +178,7 @@ pub async fn run(parts: ShardParts) -> usize {
     let fanout = executor::queue(1_000, "fanout");
     let sockets = Sockets::new(parts.settings.connections_max).expect("a descriptor is free");
     let watch = sockets.watch().expect("a descriptor is free");
+    let (asks, answers) = parts.desk.map(|desk| (desk.asks, desk.answers)).unzip();
     let core = Rc::new(Core {
         gate: Arc::clone(&parts.settings.gate),
         may_authenticate_later: parts.settings.auth_ns > 0,
@@ -186,6 +193,7 @@ pub async fn run(parts: ShardParts) -> usize {
         socket_settings: parts.sockets,
         life: parts.life,
         ring: RefCell::new(parts.ring),
+        asks: RefCell::new(asks),
         fanout: RefCell::new(None),
         writers: RefCell::default(),
         handshakes,
@@ -195,6 +203,9 @@ pub async fn run(parts: ShardParts) -> usize {
     let flush = FlushRing::new().expect("start-up checks made a ring like it");
     executor::spawn_into(fanout, fan_out(Rc::clone(&core), flush, parts.spin));
     executor::spawn_into(clients, connection::serve(Rc::clone(&core), watch));
+    if let Some(answers) = answers {
+        executor::spawn_into(clients, desk::run(Rc::clone(&core), answers));
+    }
     for entrance in parts.entrances {
         executor::spawn_into(handshakes, accept::run(Rc::clone(&core), entrance));
     }
@@ -240,6 +251,9 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
         let now = clock::now();
         let counters = core.counters();
         let pass = core.shard.borrow_mut().end_pass();
+        if let Some(asks) = &mut *core.asks.borrow_mut() {
+            desk::ask(&core, asks);
+        }
         stopwatch.end(counters, pass, begun, now);
         let (calls, overhead_bytes) = flush.take_costs();
         counters.flush_calls.add(calls);

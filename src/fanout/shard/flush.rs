@@ -11,6 +11,7 @@ use super::super::Now;
 use super::super::connection::{ConnectionId, Lane, Phase, find_mut};
 use super::Shard;
 use super::plan::{Outcome, Plan, Run, Slice};
+use super::read_back::Reading;
 
 impl Shard {
     /// The bytes of a slice. Valid until the next `handle_*`.
@@ -170,7 +171,7 @@ impl Shard {
             return;
         }
         if let Some((view, lag)) = self.lagging(id) {
-            view.move_to(lag, run.end);
+            view.pass_over(lag, run.end);
         }
         self.settle(id);
     }
@@ -232,6 +233,17 @@ impl Shard {
             Phase::Closing { reason, peer_closed: true, .. } => self.finish(id, reason),
             Phase::Closing { .. } => connection.lane = Lane::Silent,
             Phase::Open => {
+                match self.read_on(id) {
+                    Reading::Not => {}
+                    Reading::Here => return self.ready.push_back(id),
+                    Reading::Awaited => {
+                        self.awaiting.insert(id);
+                        return;
+                    }
+                }
+                if self.connection(id).is_some_and(|connection| !connection.owed.is_empty()) {
+                    return self.ready.push_back(id);
+                }
                 if self.lagging(id).is_some_and(|(view, lag)| view.is_awaited(lag)) {
                     self.waiting.insert(id);
                     return;

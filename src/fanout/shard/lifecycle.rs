@@ -246,9 +246,9 @@ impl Shard {
     }
 
     /// Takes an in-sync connection out of its cohort's member list, or one that waits for a batch
-    /// out of those, to be visited by itself.
+    /// or a passage out of those, to be visited by itself.
     pub(super) fn make_ready(&mut self, id: ConnectionId) {
-        if self.waiting.remove(&id) || self.leave_members(id) {
+        if self.waiting.remove(&id) || self.awaiting.remove(&id) || self.leave_members(id) {
             self.ready.push_back(id);
         }
     }
@@ -294,6 +294,7 @@ impl Shard {
         if self.connection(id).is_none() {
             return;
         }
+        self.set_reading(id, None);
         let connection = self.connections.remove(id.index as usize);
         #[cfg(feature = "echo")]
         self.codecs.remove(&id);

@@ -9,7 +9,8 @@
 //! 3. at any time but between `next_sends` and its `handle_sent`: [`Shard::handle_open`],
 //!    [`Shard::handle_bytes`], [`Shard::handle_end`], [`Shard::next_write`] with
 //!    [`Shard::handle_written`] or [`Shard::handle_writable`], [`Shard::handle_tick`], and at the
-//!    end [`Shard::handle_drain`], [`Shard::handle_shutdown`] and [`Shard::handle_cut`];
+//!    end [`Shard::handle_drain`], [`Shard::handle_shutdown`] and [`Shard::handle_cut`]; of the
+//!    time before the log [`Shard::next_ask`] and [`Shard::handle_answer`];
 //! 4. [`Shard::next_closed`] until there is none.
 //!
 //! ```text
@@ -40,6 +41,7 @@ mod liveness;
 mod membership;
 mod pass;
 mod plan;
+mod read_back;
 mod recovery;
 mod session;
 mod slow;
@@ -92,6 +94,8 @@ pub struct ShardSettings {
     pub epoch: Arc<str>,
     /// Other servers have the same total order, so a client may be ahead of this one.
     pub is_shared: bool,
+    /// What the log has not got can be asked for ([`Shard::next_ask`]).
+    pub reads_back: bool,
     /// Bytes of the frame log.
     pub log_bytes: usize,
     /// Open connections at most.
@@ -143,6 +147,7 @@ impl Default for ShardSettings {
             node: "".into(),
             epoch: "".into(),
             is_shared: false,
+            reads_back: false,
             log_bytes: limits::LOG_BYTES,
             connections_max: limits::CONNECTIONS_MAX,
             subscriptions_max: limits::SUBSCRIPTIONS_MAX,
@@ -187,6 +192,10 @@ pub struct Shard {
     /// Those that wait for this shard to come to where the client is; the next batch makes them
     /// ready, or what they are owed.
     waiting: FxHashSet<ConnectionId>,
+    /// Those that wait for a passage; the next answer makes them ready, or what they are owed.
+    awaiting: FxHashSet<ConnectionId>,
+    /// Connections that are sent what is read back.
+    readers: usize,
     /// Snapshots of connections in sync that are whole once the next tick was sent.
     ticking: FxHashMap<ConnectionId, Vec<Pending>>,
     closed: VecDeque<Ended>,
@@ -238,6 +247,8 @@ impl Shard {
             generation: 0,
             ready: VecDeque::new(),
             waiting: FxHashSet::default(),
+            awaiting: FxHashSet::default(),
+            readers: 0,
             ticking: FxHashMap::default(),
             closed: VecDeque::new(),
             losses: FxHashMap::default(),

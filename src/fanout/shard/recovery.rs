@@ -12,10 +12,11 @@ use crate::protocol::reply::{self, Asked, Cause, Resumed};
 
 use super::super::channel_set::ChannelSet;
 use super::super::classes::Class;
+use super::super::cohorts::Subscription;
 use super::super::connection::{ConnectionId, find_mut};
 use super::super::lag::{End, Item, Place, Skipped, Stage, View};
 use super::super::pattern_index::PatternIndex;
-use super::super::recovery::{Pending, Recovery};
+use super::super::recovery::{Past, Pending, Recovery};
 use super::super::snapshot::Walk;
 use super::Shard;
 
@@ -35,22 +36,28 @@ enum Origin {
     Entry(u64),
     /// At an event that other shards have and this one is about to get.
     Ahead,
+    /// At an event that is read back.
+    Past,
 }
 
 impl Shard {
-    /// What new subscriptions to `patterns` begin with, and what came of the client's place;
-    /// nothing when they begin with the next event.
+    /// What new subscriptions begin with, and what came of the client's place; nothing when they
+    /// begin with the next event.
     pub(super) fn recovery_of(
         &self,
         id: ConnectionId,
-        patterns: &[&Pattern],
+        subscriptions: &[&Subscription],
         is_first: bool,
         start: &Start,
         req_id: Option<&ReqId>,
     ) -> (Option<Wanted>, Option<Resumed>) {
         let seq = self.boundary(id);
         let at = self.boundary_entry(id);
-        let origin = start.resume.as_ref().map(|resume| (resume.seq, self.locate(resume, at, seq)));
+        let patterns: Vec<_> = subscriptions.iter().map(|held| &held.pattern).collect();
+        let origin = start.resume.as_ref().map(|resume| {
+            let located = self.locate(resume, at, seq);
+            (resume.seq, located.or_else(|cause| self.locate_past(cause, subscriptions)))
+        });
         let resumed =
             origin.map(|(_, origin)| origin.map_or_else(Resumed::Not, |_| Resumed::Whole));
         let recovery = |walk, lost| Recovery {
@@ -59,9 +66,10 @@ impl Shard {
                 req_id: req_id.cloned(),
             },
             // A first set is recovered as a whole.
-            only: (!is_first).then(|| self.matching(patterns)),
+            only: (!is_first).then(|| self.matching(&patterns)),
             lost,
             walk,
+            past: None,
         };
         let wanted = match origin {
             _ if patterns.is_empty() => return (None, None),
@@ -72,6 +80,11 @@ impl Shard {
             }
             Some((since, Ok(Origin::Ahead))) => {
                 Wanted { recovery: recovery(None, None), from: Some((at, seq)), ahead: since }
+            }
+            Some((since, Ok(Origin::Past))) => {
+                let past = Some(Past { since, snapshot: start.snapshot });
+                let recovery = Recovery { past, ..recovery(None, None) };
+                Wanted { recovery, from: None, ahead: 0 }
             }
             Some((since, Err(cause))) => {
                 let is_past = matches!(cause, Cause::TooOld | Cause::Expired);
@@ -104,6 +117,14 @@ impl Shard {
         Ok(Origin::Entry(self.store.log.first_after(resume.seq, oldest..at)))
     }
 
+    /// The same for a place that the log does not have: whether it is read back.
+    fn locate_past(&self, cause: Cause, wanted: &[&Subscription]) -> Result<Origin, Cause> {
+        match cause {
+            Cause::TooOld if self.may_read_back(wanted) => Ok(Origin::Past),
+            cause => Err(cause),
+        }
+    }
+
     /// Channels that exist and that one of `patterns` matches.
     fn matching(&self, patterns: &[&Pattern]) -> ChannelSet {
         if patterns.iter().all(|pattern| pattern.is_exact()) {
@@ -133,11 +154,13 @@ impl Shard {
         let Some(stage) = lag.stages.pop_front() else { return false };
         let end = lag.end.take().expect("what is followed by a stage has an end");
         let finished = lag.recovery.take();
+        let began_past = finished.as_ref().is_some_and(|recovery| recovery.past.is_some());
         let skipped = match finished.as_ref().map(|recovery| recovery.walk) {
             None if lag.behind || lag.places.iter().any(|place| place.conflating) => {
                 Skipped::Anything
             }
-            Some(None) if lag.behind => Skipped::Anything,
+            // What is read back is skipped by nothing, however slowly it is taken.
+            Some(None) if lag.behind && !began_past => Skipped::Anything,
             Some(None) => Skipped::Conflated,
             Some(Some(walk)) if walk.is_replaced => Skipped::Unsent,
             None | Some(Some(_)) => Skipped::Nothing,
@@ -167,12 +190,26 @@ impl Shard {
             if lag.waits() {
                 return self.catch_up_with(id);
             }
+            if self.read_live_back(id) {
+                return;
+            }
             return self.join_skipped(id);
         };
+        let past = recovery.past;
+        self.leave_out_unwanted(id);
+        self.announce(id);
+        if let Some(past) = past {
+            self.read_back(id, past.since);
+        }
+    }
+
+    /// Says that the recovery of the present stage begins, and what is lost before it.
+    pub(super) fn announce(&mut self, id: ConnectionId) {
+        let Some((_, lag)) = self.lagging(id) else { return };
+        let Some(recovery) = &lag.recovery else { return };
         let seq = lag.end.as_ref().map_or(0, |end| end.seq);
         let (kind, lost) = (recovery.kind(), recovery.lost);
         let asked = recovery.asked.clone();
-        self.leave_out_unwanted(id);
         self.say(id, |out| reply::recovery_begin(out, kind, &asked, seq));
         if let Some((since, cause)) = lost {
             let names = self.lost_channels(id, since);
@@ -304,9 +341,15 @@ impl Shard {
         let seq = log.seq_before(at);
         let exact = view.places(at, seq);
         if seq > ahead {
-            self.tell_overrun(id, exact, (ahead, seq));
+            self.tell_overrun(id, exact, (ahead, seq), Cause::Slow);
             return self.join_skipped(id);
         }
+        self.join_at(id, exact, at);
+    }
+
+    /// Live events begin with entry `at`, where the places are `exact`.
+    pub(super) fn join_at(&mut self, id: ConnectionId, exact: Vec<Place>, at: u64) {
+        let Some((_, lag)) = self.lagging(id) else { return };
         for (place, exact) in lag.places.iter_mut().zip(exact) {
             *place = Place { conflating: place.conflating, ..exact };
         }
@@ -317,9 +360,16 @@ impl Shard {
         self.join_skipped(id);
     }
 
-    /// The log has overwritten more than the client has in the moment of coming to it, and nobody
-    /// counted it: `exact` are the places at what is left. What is conflated is kept.
-    fn tell_overrun(&mut self, id: ConnectionId, exact: Vec<Place>, (ahead, seq): (u64, u64)) {
+    /// The log has overwritten more than the client has in the moment of coming to it, or cannot be
+    /// reached by what is read back, and nobody counted it: `exact` are the places at what is left.
+    /// What is conflated is kept.
+    pub(super) fn tell_overrun(
+        &mut self,
+        id: ConnectionId,
+        exact: Vec<Place>,
+        (ahead, seq): (u64, u64),
+        cause: Cause,
+    ) {
         let Some((view, _)) = self.lagging(id) else { return };
         let tail = view.store.log.tail();
         let first_kept = (view.store.retained.range(0..tail))
@@ -336,12 +386,12 @@ impl Shard {
             *place = Place { from, conflating: place.conflating || is_conflated, ..exact };
         }
         if !names.is_empty() {
-            self.write_gap(id, names, (ahead + 1, seq), None, (Cause::Slow, None));
+            self.write_gap(id, names, (ahead + 1, seq), None, (cause, None));
         }
     }
 
     /// Live events begin: books go on at their newest snapshots where something may be missing.
-    fn join_skipped(&mut self, id: ConnectionId) {
+    pub(super) fn join_skipped(&mut self, id: ConnectionId) {
         let Some((_, lag)) = self.lagging(id) else { return };
         let skipped = std::mem::take(&mut lag.skipped);
         self.join_books(id, skipped);
@@ -350,23 +400,11 @@ impl Shard {
 
 /// The stage that carries out `wanted` in a set, which is that of `view`, before entry `at`.
 pub(super) fn stage(view: &View<'_>, cohort: u32, wanted: Wanted, (at, seq): (u64, u64)) -> Stage {
-    let mut places = view.places(at, seq);
-    let end = End::of(&places, at, seq);
-    if let Some((from, seq_from)) = wanted.from {
-        let open = view.count(from..at, |channel| wanted.recovery.concerns(channel));
-        for (place, (class, (events, bytes))) in
-            places.iter_mut().zip(view.cohort.classes.list().iter().zip(open))
-        {
-            *place = Place {
-                from,
-                seq_from,
-                taken: place.taken.wrapping_sub(events),
-                taken_bytes: place.taken_bytes.wrapping_sub(bytes),
-                conflating: class.conflates(),
-                ..Place::new(class, from, seq_from)
-            };
-        }
-    }
+    let settled = view.places(at, seq);
+    let end = End::of(&settled, at, seq);
+    let places = wanted.from.map_or(settled, |from| {
+        view.places_within(from, (at, seq), |channel| wanted.recovery.concerns(channel))
+    });
     let recovery = Some(Box::new(wanted.recovery));
     Stage { cohort, places, end: Some(end), recovery }
 }

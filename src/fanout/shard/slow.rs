@@ -20,6 +20,7 @@ use super::super::Now;
 use super::super::cohorts::most_specific;
 use super::super::connection::{ConnectionId, Phase};
 use super::super::lag::{Lag, Skipped, View};
+use super::read_back::Reading;
 use super::{Shard, milliseconds};
 
 impl Shard {
@@ -27,6 +28,9 @@ impl Shard {
     /// what its terms say.
     pub(super) fn keep_up(&mut self, id: ConnectionId) {
         self.tell_channels(id);
+        if self.read_on(id) != Reading::Not {
+            return; // It is old by nature, and no limit holds for it.
+        }
         self.pass.is_laden |= self.lagging(id).is_some_and(|(view, lag)| view.is_laden(lag));
         self.catch_up_with(id);
         if self.lagging(id).is_some_and(|(_, lag)| lag.waits()) {
@@ -38,7 +42,7 @@ impl Shard {
 
     /// The same for the policies that end something, which must not wait for the client to read.
     pub(super) fn keep_up_or_leave(&mut self, id: ConnectionId) {
-        if self.lagging(id).is_some_and(|(_, lag)| lag.waits()) {
+        if self.lagging(id).is_some_and(|(_, lag)| lag.waits() || lag.reading.is_some()) {
             return;
         }
         self.enforce(id, |policy| matches!(policy, Policy::Close | Policy::Unsubscribe));

@@ -43,10 +43,10 @@ impl Shard {
                 false => Err(too_many_recoveries()),
             })
             .collect();
-        let patterns: Vec<_> = outcomes.iter().flatten().map(|held| &held.pattern).collect();
-        let (wanted, resumed) = self.recovery_of(id, &patterns, is_first, start, req_id);
+        let taken: Vec<_> = outcomes.iter().flatten().collect();
+        let (wanted, resumed) = self.recovery_of(id, &taken, is_first, start, req_id);
         let ahead = wanted.as_ref().map_or(0, |wanted| wanted.ahead);
-        let is_changed = !patterns.is_empty();
+        let is_changed = !taken.is_empty();
         self.resubscribe(id, set, wanted);
         if is_changed {
             self.wait_for(id, is_first, ahead);
@@ -137,6 +137,7 @@ impl Shard {
             && lag.end.as_ref().is_some_and(|end| end.at < view.store.log.tail())
         {
             self.abandon_snapshot(id);
+            self.abandon_reading(id);
             self.skip_to_next(id);
             if !self.begin_next(id) {
                 return;

@@ -124,6 +124,12 @@ impl Shard {
                     let cohort = self.cohorts.cohort(connection.cohort);
                     let seq = cohort.seq_settled(self.store.log.seq_last());
                     self.say_whole(id, Some(seq), |out| reply::heartbeat(out, seq));
+                } else if quiet
+                    && connection.lane == Lane::Ready
+                    && let Some(seq) = connection.lag.as_ref().and_then(|lag| lag.reading)
+                {
+                    // What is read back may hold nothing for it, for long.
+                    self.say_whole(id, Some(seq), |out| reply::heartbeat(out, seq));
                 }
             }
         }

@@ -5,6 +5,7 @@ mod encodings;
 mod flush;
 mod hostile;
 mod membership;
+mod read_back;
 mod recovery;
 
 use std::sync::Arc;
@@ -38,7 +39,7 @@ fn settings() -> ShardSettings {
     }
 }
 
-/// One pass over sockets that take `room` bytes of each send; returns all bytes.
+/// One pass over sockets that take `room` bytes of each send; returns what they took.
 fn pass(shard: &mut Shard, room: usize) -> Vec<u8> {
     let (mut plan, mut bytes) = (Plan::default(), Vec::new());
     shard.begin_pass();
@@ -49,8 +50,9 @@ fn pass(shard: &mut Shard, room: usize) -> Vec<u8> {
         }
         let mut outcomes = Vec::new();
         for (_, run) in plan.sends() {
-            let slices = &plan.slices[run.slices.clone()];
-            bytes.extend(slices.iter().flat_map(|&slice| shard.slice(slice).to_vec()));
+            let slices = plan.slices[run.slices.clone()].iter();
+            let all = slices.flat_map(|&slice| shard.slice(slice).to_vec());
+            bytes.extend(all.take(room));
             outcomes.push(Outcome::Took(run.bytes.min(room)));
         }
         shard.handle_sent(&plan, &outcomes, Now::default(), &mut Vec::new());
