@@ -48,10 +48,12 @@ pub(crate) struct Totals {
     pub(crate) binary: u64,
     /// Events of streams that said where their client would go on from.
     pub(crate) placed: u64,
+    /// Passages of the stream that the shard had asked for.
+    pub(crate) passages: u64,
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 28] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 29] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -81,6 +83,7 @@ impl Totals {
             ("compressed messages", &mut self.compressed),
             ("binary messages", &mut self.binary),
             ("events of streams with a place", &mut self.placed),
+            ("passages read back", &mut self.passages),
         ]
     }
 

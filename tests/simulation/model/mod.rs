@@ -36,6 +36,8 @@ use crate::totals::Totals;
 pub(crate) struct Setup {
     pub(crate) rules: Vec<(String, Wish)>,
     pub(crate) log_bytes: usize,
+    /// What the log has overwritten can be read back.
+    pub(crate) reads_back: bool,
     /// It keeps hardly anything beside its log.
     pub(crate) forgets: bool,
     pub(crate) tier_moves: bool,
@@ -248,6 +250,11 @@ impl Judge {
             Some(kind @ ("snapshot_begin" | "replay_begin" | "snapshot_end" | "replay_end")) => {
                 self.recovery(kind, value, seq(), history);
             }
+            // Of a replay that is read back: how far it has come.
+            Some("heartbeat") if self.active().is_some_and(|active| !active.is_snapshot) => {
+                let boundary = self.active().map(|active| active.boundary);
+                assert!(boundary >= Some(seq()), "{}: behind its end: {value}", self.name);
+            }
             Some("heartbeat") => {
                 assert!(self.recoveries.is_empty(), "{}: nothing is under way", self.name);
                 self.open_to(seq(), history);
@@ -286,10 +293,13 @@ impl Judge {
         }
         let (channels, missed) = (&receipt.channels, number("missed"));
         // A sampled value can be lost within its interval, where the server keeps too little.
-        // A set that takes effect later than it was asked for leaves books time to begin anew.
-        let waited = cause == "snapshot";
+        // A set that takes effect later than it was asked for leaves books time to begin anew; what
+        // waits until something was read back may be overwritten.
+        let waited = cause == "snapshot" || self.setup.reads_back && self.has_recovered;
         let may_miss = self.ledger.slow || waited || (from, missed) == (to, 1) && cause == "slow";
         assert!(may_miss, "{name}: a receipt although its socket was never full: {value}");
+        // With it the class of the book conflates, and so does what waited beside it.
+        self.ledger.waited |= cause == "snapshot";
         assert!(channels.is_sorted() && !channels.is_empty(), "{name}: names in order: {value}");
         assert!(from <= to && missed > 0, "{name}: a receipt is for something: {value}");
         self.open_to(to, history);
@@ -347,7 +357,8 @@ impl Judge {
         let seq = value["seq"].as_u64().expect("a seq");
         let lossless = self.setup.mischief == Some(Mischief::LoseReceipts);
         let name = &self.name;
-        assert!(self.ledger.slow, "{name}: a notice although its socket was never full: {value}");
+        let may_end = self.ledger.slow || self.setup.reads_back && self.has_recovered;
+        assert!(may_end, "{name}: a notice although its socket was never full: {value}");
         self.totals.notices += 1;
         self.open_to(seq, history);
         let patterns = value["channels"].as_array().expect("channels").iter();

@@ -4,6 +4,7 @@
 //! shard is driven in the order that its own documentation asks of the shell.
 
 mod client;
+mod past;
 mod random;
 mod reading;
 mod rules;
@@ -28,6 +29,7 @@ use crate::model::{Given, History, Judge, Mischief, Setup};
 use crate::totals::Totals;
 
 use client::Client;
+use past::Stream;
 use random::Random;
 use reading::Reading;
 
@@ -51,6 +53,8 @@ pub(crate) struct World {
     shard: Shard,
     telemetry: Arc<Telemetry>,
     sequencer: Sequencer,
+    /// What the shard can ask for of the time before its log.
+    stream: Stream,
     /// A batch that other shards have already.
     held: Option<Arc<Batch>>,
     /// Batches that may still come while this turn's passes are under way.
@@ -80,10 +84,14 @@ impl World {
             _ => (8 << 10, 6, 500),
         };
         let forgets = random.chance(20);
+        let reads_back = random.chance(50);
+        telemetry.stream.is_up.set(u64::from(reads_back));
+        telemetry.stream.first_seq.set(1);
         let setup = Setup {
             forgets,
             rules: rules::rules(&mut random),
             log_bytes,
+            reads_back,
             tier_moves: random.chance(50),
             mischief,
         };
@@ -93,6 +101,7 @@ impl World {
         let settings = ShardSettings {
             node: "sim".into(),
             epoch: "epoch".into(),
+            reads_back,
             log_bytes,
             connections_max: 1_000,
             subscriptions_max: 6,
@@ -122,6 +131,7 @@ impl World {
             verbose,
             telemetry,
             sequencer: Sequencer::new(100, 100),
+            stream: Stream::default(),
             held: None,
             batches_left: 0,
             history: History::default(),
@@ -154,7 +164,8 @@ impl World {
                 let has_said_all = client.outbox.is_empty() || client.only_pongs;
                 client.socket.is_empty() && has_said_all && !client.waiting
             };
-            let done = !self.shard.is_pass_due() && self.clients.iter().all(idle);
+            let is_due = self.shard.is_pass_due() || !self.stream.is_idle();
+            let done = !is_due && self.clients.iter().all(idle);
             quiet = if done { quiet + 1 } else { 0 };
             if quiet == TURNS_QUIET {
                 break;
@@ -224,6 +235,7 @@ impl World {
         if !busy || self.random.chance(50) {
             self.hand_over();
         }
+        self.answer_questions();
         self.flush();
         if !busy || self.random.chance(70) {
             let count = if self.random.chance(50) { TICKS } else { 1 };
@@ -266,6 +278,7 @@ impl World {
             let Given { channel, key, ts, .. } = given;
             let event = Event { channel, key, kind, ts, data: given.data.as_bytes() };
             let seq = self.sequencer.handle_event(&event, self.now.unix_ns).unwrap();
+            self.stream.push(&event, self.now.unix_ns);
             assert_eq!(seq, self.history.push(given));
         }
         self.telemetry.ingest.head_seq.set(self.history.head());
@@ -414,10 +427,22 @@ impl World {
             if self.random.chance(20) {
                 self.deliver_commands();
                 self.tick();
+                self.answer_questions();
             }
             self.hand_over_more();
         }
         self.shard.end_pass();
+    }
+
+    /// Some of what the shard has asked for comes.
+    fn answer_questions(&mut self) {
+        while let Some(from) = self.shard.next_ask() {
+            self.stream.ask(from);
+        }
+        while let Some(answer) = self.stream.answer(&mut self.random) {
+            self.totals.passages += 1;
+            self.shard.handle_answer(answer);
+        }
     }
 
     fn socket_takes(&mut self, id: ConnectionId, bytes: &[u8]) -> Outcome {

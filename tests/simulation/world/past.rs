@@ -1,0 +1,79 @@
+//! The stream behind a shard: what it asks for of the time before its log.
+//!
+//! It has everything, also what the shard has not been given yet. Invariant: each question is
+//! answered once, a moment later.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use fanfare::handoff::passage::{Answer, Passage, Past};
+use fanfare::protocol::event::{Event, Kind};
+
+use super::random::Random;
+
+/// An event as it was published.
+struct Kept {
+    channel: String,
+    key: Option<String>,
+    kind: Kind,
+    ts: Option<u64>,
+    data: Vec<u8>,
+    prev: u64,
+    ts_in: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Stream {
+    /// By their numbers, from 1.
+    events: Vec<Kept>,
+    last: HashMap<String, u64>,
+    asked: VecDeque<u64>,
+}
+
+impl Stream {
+    pub(super) fn push(&mut self, event: &Event<'_>, ts_in: u64) {
+        let seq = self.events.len() as u64 + 1;
+        let prev = self.last.insert(event.channel.to_owned(), seq).unwrap_or_default();
+        self.events.push(Kept {
+            channel: event.channel.to_owned(),
+            key: event.key.map(str::to_owned),
+            kind: event.kind,
+            ts: event.ts,
+            data: event.data.to_vec(),
+            prev,
+            ts_in,
+        });
+    }
+
+    pub(super) fn ask(&mut self, from: u64) {
+        assert!(from <= self.events.len() as u64, "{from} is still to come");
+        self.asked.push_back(from);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// The answer to the oldest question, now or later.
+    pub(super) fn answer(&mut self, random: &mut Random) -> Option<Answer> {
+        if self.asked.is_empty() || random.chance(30) {
+            return None;
+        }
+        let from = self.asked.pop_front()?;
+        let mut passage = Passage::new(from);
+        let most = random.pick(&[1, 10, 512]);
+        for (kept, seq) in self.events.iter().zip(1..).skip_while(|(_, seq)| *seq < from).take(most)
+        {
+            let event = Event {
+                channel: &kept.channel,
+                key: kept.key.as_deref(),
+                kind: kept.kind,
+                ts: kept.ts,
+                data: &kept.data,
+            };
+            passage.push(&Past { seq, prev: kept.prev, ts_in: kept.ts_in, event });
+            passage.to = seq;
+        }
+        Some(Answer { from, outcome: Ok(Arc::new(passage)) })
+    }
+}
