@@ -17,6 +17,7 @@ mod metrics;
 mod nats;
 mod nats_server;
 mod operator;
+mod read_back;
 mod reconnect;
 mod recording;
 mod recovery_clients;

@@ -11,12 +11,12 @@ use crate::nats_server::NatsServer;
 use crate::support::{Client, Heard, Server, connect, eventually, fanfare, line};
 
 /// A node of a stream.
-fn node(nats: &NatsServer, options: &str) -> Server {
+pub(crate) fn node(nats: &NatsServer, options: &str) -> Server {
     Server::with_sources(&[&nats.stream("MD", options)], "")
 }
 
 /// Subscribes with a place to go on from, if there is one, and gives the answer.
-fn subscribe(server: &Server, resume: Option<(&str, u64)>) -> (Client, Value) {
+pub(crate) fn subscribe(server: &Server, resume: Option<(&str, u64)>) -> (Client, Value) {
     let mut client = Client::connect(server);
     let mut params = json!({ "channels": [">"], "policy": "all" });
     if let Some((epoch, seq)) = resume {
@@ -27,12 +27,12 @@ fn subscribe(server: &Server, resume: Option<(&str, u64)>) -> (Client, Value) {
     (client, reply)
 }
 
-fn welcome(server: &Server) -> Value {
+pub(crate) fn welcome(server: &Server) -> Value {
     Client::upgrade(connect(server.listen)).json()
 }
 
 /// Data frames up to the one with this `seq`, as text, by `seq`.
-fn frames_to(client: &mut Client, seq: u64) -> BTreeMap<u64, String> {
+pub(crate) fn frames_to(client: &mut Client, seq: u64) -> BTreeMap<u64, String> {
     let mut frames = BTreeMap::new();
     while frames.last_key_value().is_none_or(|(last, _)| *last < seq) {
         let Heard::Text(text) = client.hear() else { panic!("a frame was due") };
@@ -46,7 +46,7 @@ fn frames_to(client: &mut Client, seq: u64) -> BTreeMap<u64, String> {
 }
 
 /// The next control message of this type; data is passed over.
-fn control(client: &mut Client, kind: &str) -> Value {
+pub(crate) fn control(client: &mut Client, kind: &str) -> Value {
     loop {
         let message = client.json();
         if message["channel"] == "control" && message["type"] == kind {
@@ -56,7 +56,7 @@ fn control(client: &mut Client, kind: &str) -> Value {
 }
 
 /// Events of three kinds: a stream, a keyed channel, a book.
-fn lines(range: std::ops::Range<u32>) -> String {
+pub(crate) fn lines(range: std::ops::Range<u32>) -> String {
     let mut text = String::new();
     for n in range {
         text += &line("trade.A", &format!("{{\"p\":{n}}}"));
