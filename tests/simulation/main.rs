@@ -11,6 +11,9 @@
 //!    which shares no code with the implementation;
 //! 4. at the end the healthy clients have everything, and nothing is left open.
 //!
+//! A second test has bytes decide instead, one operation after the other; a fuzzer makes them up as well
+//! (`fuzz/targets/shard.rs`).
+//!
 //! `SEED=n` runs one seed and prints what happens; `SEEDS=n` sets how many run (20,000 by default).
 
 #![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
@@ -39,7 +42,7 @@ fn number_from(variable: &str) -> Option<u64> {
 #[test]
 fn every_client_gets_everything_or_a_receipt_for_it() {
     if let Some(seed) = number_from("SEED") {
-        World::new(seed, true, None).run();
+        World::of_seed(seed, true, None).run();
         return;
     }
     let seeds = number_from("SEEDS").unwrap_or(20_000);
@@ -55,7 +58,7 @@ fn every_client_gets_everything_or_a_receipt_for_it() {
                         break;
                     }
                     let ran =
-                        catch_unwind(AssertUnwindSafe(|| World::new(seed, false, None).run()));
+                        catch_unwind(AssertUnwindSafe(|| World::of_seed(seed, false, None).run()));
                     let Ok(counts) = ran else { panic!("failed; replay it with SEED={seed}") };
                     own.add(counts);
                 }
@@ -69,7 +72,29 @@ fn every_client_gets_everything_or_a_receipt_for_it() {
 /// Runs seeds until one fails.
 fn run_with(mischief: Mischief) {
     for seed in 0..50 {
-        World::new(seed, false, Some(mischief)).run();
+        World::of_seed(seed, false, Some(mischief)).run();
+    }
+}
+
+/// The body of the fuzz target `shard`, over its seeds with every beginning of them, and over random
+/// bytes.
+#[test]
+fn every_client_gets_everything_whatever_bytes_say_in_what_order() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/shard");
+    let mut inputs = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        inputs.extend((0..=bytes.len()).map(|end| bytes[..end].to_vec()));
+    }
+    assert!(!inputs.is_empty(), "the target has seeds");
+    let mut state = 1;
+    for len in 0..number_from("SEEDS").unwrap_or(20_000) / 40 {
+        let words = (0..len % 97).map(|_| random::next(&mut state).to_le_bytes());
+        inputs.push(words.flatten().collect());
+    }
+    for bytes in inputs {
+        let ran = catch_unwind(AssertUnwindSafe(|| World::of_bytes(&bytes).play()));
+        assert!(ran.is_ok(), "failed; as a file in {folder} these bytes are a test: {bytes:02x?}");
     }
 }
 

@@ -49,6 +49,9 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Percent of turns in which one may read.
+    pub(super) const READS: [usize; 5] = [100, 100, 60, 10, 0];
+
     pub(super) fn new(
         id: ConnectionId,
         judge: Judge,
@@ -64,7 +67,7 @@ impl Client {
             asks: is_stream.then(|| Reader::new(Role::Server, 1 << 20)),
             socket: Vec::new(),
             socket_bytes_max: random.pick(&[200, 2_000, 20_000, 1 << 20]),
-            reads: random.pick(&[100, 100, 60, 10, 0]),
+            reads: random.pick(&Self::READS),
             waiting: false,
             leaving: false,
             asked: 0,
@@ -129,12 +132,16 @@ impl Client {
         }
     }
 
-    /// Says something now and then, and a great deal seldom.
+    /// Says something now and then, and falls silent for good at some time.
     pub(super) fn speak(&mut self, head: u64, random: &mut Random) {
         self.mute |= random.below(1_000) < 2;
-        if self.leaving || self.mute || !random.chance(25) {
-            return;
+        if !self.leaving && !self.mute && random.chance(25) {
+            self.say_some(head, random);
         }
+    }
+
+    /// Says something once, and a great deal seldom.
+    pub(super) fn say_some(&mut self, head: u64, random: &mut Random) {
         let count = if random.chance(3) { 10 + random.below(60) } else { 1 };
         for _ in 0..count {
             if !self.leaving {

@@ -1,9 +1,11 @@
-//! The world around one shard: sequencer, sockets and clients, all decided by a seed.
+//! The world around one shard: sequencer, sockets and clients, all decided by a seed, or by a
+//! fuzzer's bytes ([`operations`]).
 //!
 //! Not here: what is right ([`crate::model`]). Invariant: time moves between turns only, and the
 //! shard is driven in the order that its own documentation asks of the shell.
 
 mod client;
+mod operations;
 mod past;
 mod random;
 mod reading;
@@ -40,6 +42,9 @@ const CHANNELS: [&str; 7] =
 const TURNS_BUSY: usize = 45;
 const TURNS: usize = 60;
 
+/// Clients at a time.
+const CLIENTS_MAX: usize = 12;
+
 /// Turns without anything to do that end a run: time for the slowest tier, and for looks that bring
 /// clients back to a faster one.
 const TURNS_QUIET: usize = 20;
@@ -74,8 +79,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, verbose: bool, mischief: Option<Mischief>) -> Self {
-        let mut random = Random(seed);
+    /// A world that a seed decides.
+    pub(crate) fn of_seed(seed: u64, verbose: bool, mischief: Option<Mischief>) -> Self {
+        Self::new(Random::of_seed(seed), verbose, mischief)
+    }
+
+    fn new(mut random: Random, verbose: bool, mischief: Option<Mischief>) -> Self {
         let telemetry = Arc::new(Telemetry::new(1));
         // A small log wraps often; a large one lets bursts grow past the bounds of one send.
         let (log_bytes, events_a_turn, data_bytes_max) = match random.below(100) {
@@ -153,6 +162,11 @@ impl World {
         for turn in 0..TURNS {
             self.turn(turn < TURNS_BUSY);
         }
+        self.finish()
+    }
+
+    /// Lets everything come to rest, and ends it.
+    fn finish(mut self) -> Totals {
         // Everybody who is left reads everything.
         for client in &mut self.clients {
             client.reads = 100;
@@ -217,14 +231,11 @@ impl World {
     }
 
     fn turn(&mut self, busy: bool) {
-        let step = self.random.below(400_000_000) as u64;
-        self.now.monotonic_ns += step;
-        self.now.unix_ns += step;
-        self.history.now_ns = self.now.monotonic_ns;
+        self.wait();
         if busy {
             self.produce();
             self.batches_left = self.random.pick(&[0, 1, 5]);
-            if self.clients.len() < 12 && self.random.chance(40) {
+            if self.clients.len() < CLIENTS_MAX && self.random.chance(40) {
                 self.connect();
             }
             for client in &mut self.clients {
@@ -251,6 +262,14 @@ impl World {
         }
         self.collect_closed();
         self.shard.check_invariants();
+    }
+
+    /// Time passes.
+    fn wait(&mut self) {
+        let step = self.random.below(400_000_000) as u64;
+        self.now.monotonic_ns += step;
+        self.now.unix_ns += step;
+        self.history.now_ns = self.now.monotonic_ns;
     }
 
     fn tick(&mut self) {
