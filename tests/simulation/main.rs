@@ -11,8 +11,8 @@
 //!    which shares no code with the implementation;
 //! 4. at the end the healthy clients have everything, and nothing is left open.
 //!
-//! A second test has bytes decide instead, one operation after the other; a fuzzer makes them up as well
-//! (`fuzz/targets/shard.rs`).
+//! A second test has bytes decide instead, one operation after the other; a fuzzer makes them up as
+//! well (`fuzz/targets/shard.rs`).
 //!
 //! `SEED=n` runs one seed and prints what happens; `SEEDS=n` sets how many run (20,000 by default).
 
@@ -76,8 +76,8 @@ fn run_with(mischief: Mischief) {
     }
 }
 
-/// The body of the fuzz target `shard`, over its seeds with every beginning of them, and over random
-/// bytes.
+/// The body of the fuzz target `shard`, over its seeds with every beginning of them, and over
+/// random bytes.
 #[test]
 fn every_client_gets_everything_whatever_bytes_say_in_what_order() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/shard");

@@ -86,6 +86,8 @@ pub(crate) struct Judge {
     recoveries: Vec<Recovery>,
     /// A recovery has begun.
     has_recovered: bool,
+    /// Some set had terms that sample, whether anything came under them or not.
+    samples: bool,
     /// It has everything up to here, which had not come to the shard when it subscribed.
     ahead: u64,
     /// The cause of the receipt, if that was the last message.
@@ -114,6 +116,7 @@ impl Judge {
             welcomed: false,
             recoveries: Vec::new(),
             has_recovered: false,
+            samples: false,
             ahead: 0,
             receipt_before: None,
             totals: Totals::default(),
@@ -190,7 +193,7 @@ impl Judge {
             open.any(|(seq, terms)| terms.interval_ms.is_some() && history.event(seq).book);
         drop(open);
         // What waits for a recovery may be overwritten before its turn.
-        let may_end = self.ledger.slow || is_sampled || self.has_recovered;
+        let may_end = self.ledger.slow || self.ledger.waited || is_sampled || self.has_recovered;
         assert!(may_end, "{}: 4100 although its socket was never full", self.name);
         let log_bytes = self.setup.log_bytes;
         let justified = self.ledger.open().any(|(seq, terms)| {
@@ -514,11 +517,12 @@ impl Judge {
     fn change(&mut self, boundary: u64, notice: bool, history: &History) {
         self.set.changed();
         // What is sampled waits for its tick, and the change for that.
-        self.ledger.waited |= self.ledger.samples();
+        self.ledger.waited |= self.ledger.samples() || self.samples;
         let receipts = u16::try_from(self.ledger.receipts.len()).unwrap();
         for channel in 0..history.channels.len() {
-            if self.set.terms(channel, &self.setup.rules, history).is_none() {
-                self.ledger.end(channel, boundary);
+            match self.set.terms(channel, &self.setup.rules, history) {
+                Some(terms) => self.samples |= terms.interval_ms.is_some(),
+                None => self.ledger.end(channel, boundary),
             }
         }
         for seq in self.ledger.base() + 1..=self.ledger.opened() {
