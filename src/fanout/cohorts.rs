@@ -19,10 +19,11 @@ use slab::Slab;
 use crate::handoff::batch::ChannelId;
 use crate::protocol::channel::Pattern;
 use crate::protocol::encoding::{Encoding, Form};
-use crate::protocol::terms::{Interval, Rules, Terms, Wish};
+use crate::protocol::terms::{Interval, Rules, Terms};
 
 use super::channels::{Channels, Interest};
 use super::classes::{Classes, Sampler};
+pub use super::cohort_key::{CohortKey, Subscription, most_specific};
 use super::connection::ConnectionId;
 use super::gather::Gather;
 use super::log::{Entry, FrameLog};
@@ -32,61 +33,6 @@ use super::store::Store;
 
 /// A cohort's number; reused after the cohort was reaped.
 pub type CohortId = u32;
-
-/// The cohort of connections that read JSON and subscribe to nothing; it always exists.
-const COHORT_EMPTY: CohortId = 0;
-
-/// One pattern with what was asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Subscription {
-    /// The channels.
-    pub pattern: Pattern,
-    /// What the client asked for.
-    pub wish: Wish,
-}
-
-/// The subscription whose terms hold for a channel: of those that match, the most specific one.
-#[must_use]
-pub fn most_specific<'a>(set: &'a [Subscription], channel: &str) -> Option<&'a Subscription> {
-    let matching = set.iter().filter(|held| held.pattern.matches(channel));
-    matching.min_by(|one, other| one.pattern.specificity(&other.pattern))
-}
-
-/// What makes two connections members of one cohort.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CohortKey {
-    /// The set, sorted by pattern, each pattern once.
-    pub set: Rc<[Subscription]>,
-    /// The tier that the server moved the client to.
-    pub tier: Option<Interval>,
-    /// What the client reads.
-    pub encoding: Encoding,
-}
-
-impl CohortKey {
-    /// Nothing, for clients of `encoding`.
-    #[must_use]
-    pub fn empty(encoding: Encoding) -> Self {
-        Self { set: Rc::from([]), tier: None, encoding }
-    }
-
-    /// Whether some of its channels may be sampled, those to come included.
-    fn may_sample(&self, rules: &Rules) -> bool {
-        self.tier.is_some()
-            || self.set.iter().any(|held| {
-                let (whole, mut parts) = rules.of_pattern(&held.pattern);
-                let is_sampled = |wish: &Wish| wish.interval.is_some();
-                is_sampled(&held.wish)
-                    || whole.is_some_and(is_sampled)
-                    || parts.any(|rule| is_sampled(&rule.wish))
-            })
-    }
-
-    /// The terms of a channel of which the most specific pattern is at `place` of the set.
-    fn terms(&self, place: usize, channel: &str, rules: &Rules) -> Terms {
-        Terms::agree(&self.set[place].wish, rules.of_channel(channel)).slowed(self.tier)
-    }
-}
 
 /// One end of the link between a cohort and a channel that it wants.
 #[derive(Debug, Clone, Copy)]
@@ -219,13 +165,17 @@ pub struct Cohorts {
     waiting: [Vec<CohortId>; 3],
     /// Cohorts that nobody held at some moment since the last reaping.
     abandoned: Vec<CohortId>,
+    /// The cohort without a subscription of each encoding that ever was; it has a hold of its own.
+    empty: Vec<(Encoding, CohortId)>,
+    /// Cohorts that read ids of channels.
+    with_ids: usize,
 }
 
 impl Cohorts {
-    /// The empty cohort, and the operator's rules for those to come.
+    /// No cohorts, and the operator's rules for those to come.
     #[must_use]
     pub fn new(rules: Arc<Rules>) -> Self {
-        let mut cohorts = Self {
+        Self {
             rules,
             cohorts: Slab::new(),
             by_key: FxHashMap::default(),
@@ -233,12 +183,9 @@ impl Cohorts {
             dirty: Vec::new(),
             waiting: Default::default(),
             abandoned: Vec::new(),
-        };
-        let key = CohortKey::empty(Encoding::Json);
-        let head = Head { number: 0, seq: 0 };
-        let empty = cohorts.hold(key, &mut Channels::default(), head);
-        debug_assert_eq!(empty, COHORT_EMPTY, "and its own hold keeps it for good");
-        cohorts
+            empty: Vec::new(),
+            with_ids: 0,
+        }
     }
 
     /// The cohort `id`.
@@ -256,6 +203,27 @@ impl Cohorts {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// The cohort without a subscription of `encoding`, with one more holder.
+    pub fn hold_empty(
+        &mut self,
+        encoding: Encoding,
+        channels: &mut Channels,
+        head: Head,
+    ) -> CohortId {
+        let known = self.empty.iter().find(|(of, _)| *of == encoding);
+        let id = match known {
+            Some(&(_, id)) => id,
+            None => {
+                let key = CohortKey { set: Rc::from([]), tier: None, encoding };
+                let id = self.hold(key, channels, head);
+                self.empty.push((encoding, id));
+                id
+            }
+        };
+        self.cohort_mut(id).add_holder();
+        id
     }
 
     /// The cohort of `key`, made when nobody has it, with one more holder.
@@ -276,6 +244,7 @@ impl Cohorts {
             has_places: !key.may_sample(&self.rules),
         };
         let id = CohortId::try_from(self.cohorts.insert(cohort)).expect("fewer than connections");
+        self.with_ids += usize::from(key.reads_ids());
         for (channel, terms) in self.matching(&key, channels) {
             self.link(id, channel, terms, channels, head);
         }
@@ -307,6 +276,7 @@ impl Cohorts {
             if !cohort.gather.is_empty() {
                 self.dirty.retain(|&dirty| dirty != id);
             }
+            self.with_ids -= usize::from(cohort.key.reads_ids());
             self.by_key.remove(&cohort.key);
             for held in cohort.key.set.iter() {
                 let holders = self.by_pattern.value(&held.pattern);
@@ -382,13 +352,14 @@ impl Cohorts {
     /// Connections that hold no subscription.
     #[must_use]
     pub fn strangers(&self) -> usize {
-        let mut key = CohortKey::empty(Encoding::Json);
-        let ids = Encoding::all().filter_map(|encoding| {
-            key.encoding = encoding;
-            self.by_key.get(&key)
-        });
-        // One of them has a hold of its own.
-        ids.map(|&id| self.cohort(id).holders).sum::<usize>() - 1
+        // Each has a hold of its own.
+        self.empty.iter().map(|&(_, id)| self.cohort(id).holders - 1).sum()
+    }
+
+    /// Whether some cohort's members are told ids of channels.
+    #[must_use]
+    pub const fn has_ids(&self) -> bool {
+        self.with_ids > 0
     }
 
     /// Takes the queue of cohorts with something to send.
@@ -474,13 +445,13 @@ impl Cohorts {
         is_empty
     }
 
-    /// Cohorts that exist, the empty one included.
+    /// Cohorts that exist, those without a subscription included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.cohorts.len()
     }
 
-    /// Never true: the empty cohort always exists.
+    /// Whether there is none, because nobody has come yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.cohorts.is_empty()
@@ -537,6 +508,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::terms::Wish;
 
     const NAMES: [&str; 6] = ["a", "b", "a.x", "a.y", "b.x", "c"];
     const PATTERNS: [&str; 8] = ["*", "*.x", ">", "a", "a.*", "a.x", "b.>", "c"];
@@ -592,7 +564,7 @@ mod tests {
             }
             held.into_iter().for_each(|(id, _)| cohorts.release(id));
             cohorts.reap(&mut channels);
-            prop_assert_eq!(cohorts.len(), 1, "only the empty cohort is left");
+            prop_assert!(cohorts.is_empty());
             prop_assert!(channels.iter().all(|(_, channel)| channel.interests.is_empty()));
         }
     }

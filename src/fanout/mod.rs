@@ -6,6 +6,7 @@
 pub mod channel_set;
 pub mod channels;
 pub mod classes;
+pub mod cohort_key;
 pub mod cohorts;
 pub mod connection;
 pub mod encoders;

@@ -6,7 +6,7 @@
 
 use crate::telemetry::tally::ENCODINGS;
 
-use super::ws::deflate::{Agreed, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
+use super::ws::deflate::{Agreed, WINDOW_BITS_MAX};
 
 /// A form of an event's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,13 +60,6 @@ impl Encoding {
     pub fn of(agreed: Option<Agreed>) -> Self {
         agreed
             .map_or(Self::Json, |agreed| Self::Deflate { window_bits: agreed.server_window_bits() })
-    }
-
-    /// All of them, with each window that a client can have.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let windows = WINDOW_BITS_MIN..=WINDOW_BITS_MAX;
-        let deflate = windows.map(|window_bits| Self::Deflate { window_bits });
-        [Self::Json, Self::Binary, Self::Sse].into_iter().chain(deflate)
     }
 
     /// The form of its events.

@@ -58,6 +58,9 @@ impl Shard {
     /// A channel has appeared: whoever is in sync with a set that matches it is told before its
     /// first event.
     pub(super) fn expect_channel(&mut self, channel: ChannelId) {
+        if !self.cohorts.has_ids() {
+            return;
+        }
         let interests = &self.channels.channel(channel).interests;
         let is_binary =
             |&cohort: &CohortId| self.cohorts.cohort(cohort).key.encoding == Encoding::Binary;

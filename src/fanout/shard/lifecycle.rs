@@ -17,7 +17,6 @@ use crate::protocol::ws::frame::{self, Opcode};
 use crate::telemetry::tally::CLOSES;
 
 use super::super::Now;
-use super::super::cohorts::CohortKey;
 use super::super::connection::{
     Connection, ConnectionId, Ended, Lane, Life, Owed, Phase, Sent, find_mut,
 };
@@ -41,7 +40,7 @@ impl Shard {
         self.generation = self.generation.wrapping_add(1);
         self.store.begin(encoding);
         let head = (&self.store.log).into();
-        let cohort = self.cohorts.hold(CohortKey::empty(encoding), &mut self.channels, head);
+        let cohort = self.cohorts.hold_empty(encoding, &mut self.channels, head);
         let index = self.connections.insert(Connection {
             cursor: self.store.log.head(),
             sampled: (0, 0),
