@@ -4,24 +4,18 @@
 //! changes; those are in [`crate::config`], which takes its defaults and its allowed ranges from
 //! here. Invariant: no other file names a bound.
 
-mod pairs;
-
-pub use pairs::*;
-
-mod people;
-
-pub use people::*;
-
 mod compression;
-
-pub use compression::*;
-
+mod forms;
 mod operators;
-
-pub use operators::*;
-
+mod pairs;
+mod people;
 mod streams;
 
+pub use compression::*;
+pub use forms::*;
+pub use operators::*;
+pub use pairs::*;
+pub use people::*;
 pub use streams::*;
 
 /// Bytes of one producer line, newline included. A 1000 × 1000 level REST book is 64 KiB; 1 MiB

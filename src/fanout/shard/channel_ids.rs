@@ -1,13 +1,15 @@
 //! Ids of channels, for clients of the binary form: which of them a client was told of.
 //!
 //! Ids are dense and given in the order in which channels appear, so one number says it: a client
-//! knows of every channel below it that its set matches. Not here: the messages
+//! knows of every channel below it that its set matches. Of a set that matches very many it is told
+//! in several messages, and is sent nothing else meanwhile. Not here: the messages
 //! ([`crate::protocol::reply`]). Invariant: a client is sent no event of a channel whose id it was
 //! not told.
 
 use std::sync::Arc;
 
 use crate::handoff::batch::ChannelId;
+use crate::limits::{IDS_MAX, OWED_BYTES_FOR_IDS};
 use crate::protocol::channel::Pattern;
 use crate::protocol::encoding::Encoding;
 use crate::protocol::reply::{self, ChannelIds, ChannelResult};
@@ -30,25 +32,35 @@ impl Shard {
         ChannelId::try_from(self.channels.len()).expect("limits keep ids in 32 bits")
     }
 
-    /// Owes a client the ids of those channels that have appeared since it was last told of any and
-    /// that it is to be sent; true when there are such.
+    /// Whether a client was told all ids that it is to be told.
+    pub(super) fn is_told(&self, id: ConnectionId) -> bool {
+        self.connection(id).is_none_or(|connection| connection.told >= self.channel_count())
+    }
+
+    /// Owes a client the ids of those channels that it was not told of and that it is to be sent,
+    /// [`IDS_MAX`] at most; true when there are such.
     pub(super) fn tell_channels(&mut self, id: ConnectionId) -> bool {
         let count = self.channel_count();
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         if connection.told >= count {
             return false;
         }
-        let told = std::mem::replace(&mut connection.told, count);
+        if connection.owed.control_bytes() > OWED_BYTES_FOR_IDS {
+            return true;
+        }
         let stages = connection.lag.iter().flat_map(|lag| &lag.stages);
         let mut cohorts: Vec<_> = stages.map(|stage| stage.cohort).collect();
         cohorts.push(connection.cohort);
-        let wants = |channel| {
-            cohorts.iter().any(|&cohort| self.cohorts.cohort(cohort).classes.wants(channel))
+        let wants = |channel: &ChannelId| {
+            cohorts.iter().any(|&cohort| self.cohorts.cohort(cohort).classes.wants(*channel))
         };
-        let new: ChannelIds = (told..count)
-            .filter(|&channel| wants(channel))
+        let new: ChannelIds = (connection.told..count)
+            .filter(wants)
+            .take(IDS_MAX)
             .map(|channel| (Arc::clone(&self.channels.channel(channel).name), channel))
             .collect();
+        let is_full = new.len() == IDS_MAX;
+        connection.told = new.last().filter(|_| is_full).map_or(count, |(_, last)| last + 1);
         if !new.is_empty() {
             self.say(id, |out| reply::channels(out, &new));
         }
@@ -73,8 +85,8 @@ impl Shard {
     }
 
     /// Adds to the outcomes of a subscription the ids of channels that match now, each once, for a
-    /// client that reads ids.
-    pub(super) fn add_ids(&self, id: ConnectionId, results: &mut [ChannelResult<'_>]) {
+    /// client that reads ids. What is beyond [`IDS_MAX`] it is told before it is sent an event.
+    pub(super) fn add_ids(&mut self, id: ConnectionId, results: &mut [ChannelResult<'_>]) {
         if self.connection(id).is_none_or(|connection| connection.told == NAMES) {
             return;
         }
@@ -84,7 +96,13 @@ impl Shard {
             .collect();
         let patterns: Vec<_> = done.iter().map(|(pattern, _)| pattern.clone()).collect();
         let mut found = vec![ChannelIds::new(); patterns.len()];
+        let (mut left, mut told) = (IDS_MAX, NAMES);
         let mut note = |place: usize, channel: ChannelId| {
+            if left == 0 {
+                told = told.min(channel);
+                return;
+            }
+            left -= 1;
             found[place].push((Arc::clone(&self.channels.channel(channel).name), channel));
         };
         if patterns.iter().all(Pattern::is_exact) {
@@ -103,6 +121,9 @@ impl Shard {
         }
         for ((_, effective), ids) in done.iter_mut().zip(found) {
             effective.ids = Some(ids);
+        }
+        if let Some(connection) = self.connection_mut(id) {
+            connection.told = connection.told.min(told);
         }
     }
 }

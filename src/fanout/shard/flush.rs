@@ -155,6 +155,7 @@ impl Shard {
             plan.slices.push(Slice::Owed(id));
         }
         if phase == Phase::Open
+            && self.is_told(id)
             && let Some((view, lag)) = self.lagging(id)
         {
             let slices = &mut plan.slices;

@@ -20,7 +20,7 @@ struct Play {
 impl Play {
     fn new() -> Self {
         let shard = Shard::new(settings(), Arc::new(Telemetry::new(1)), 0);
-        Self { shard, sequencer: Sequencer::new(10, 10) }
+        Self { shard, sequencer: Sequencer::new(1_000, 1_000) }
     }
 
     fn publish(&mut self, channel: &str, data: &str) {
@@ -140,4 +140,33 @@ fn a_form_that_begins_late_has_what_the_log_has() {
     play.shard.handle_bytes(id, &mut frame, Now::default());
     let bytes = play.read();
     assert!(has(&bytes, "\"before\"") && !has(&bytes, r#""data":"before""#));
+}
+
+#[test]
+fn ids_of_very_many_channels_come_in_several_messages_and_before_the_first_event() {
+    let mut play = Play::new();
+    (0..600).for_each(|number| play.publish(&format!("c.{number}"), "1"));
+    let id = play.shard.handle_open(Member::anyone(), Encoding::Binary, Now::default());
+    play.read();
+    let mut frame = Vec::new();
+    let text = br#"{"method":"subscribe","params":{"channels":["c.7",">"]}}"#;
+    write_masked(&mut frame, Opcode::Text, text, [1, 2, 3, 4]);
+    play.shard.handle_bytes(id, &mut frame, Now::default());
+    play.publish("c.599", r#""first""#);
+    play.publish("late", r#""second""#);
+    let bytes = play.read();
+    let text = String::from_utf8_lossy(&bytes);
+    let ids = |text: &str| text.split(r#""ids":{"#).skip(1).map(count_ids).collect::<Vec<_>>();
+    let (before, _) = text.split_once(r#""first""#).unwrap();
+    assert_eq!(ids(before), [1, 255, 256, 89]);
+    assert_eq!(ids(&text), ids(before), "each id once");
+    for number in 0..600 {
+        assert!(before.contains(&format!(r#""c.{number}":{number}"#)), "{number}");
+    }
+    assert!(before.contains(r#""late":600"#));
+}
+
+/// Ids of a list whose beginning was cut off.
+fn count_ids(text: &str) -> usize {
+    text.split('}').next().map_or(0, |list| list.matches(':').count())
 }
