@@ -31,6 +31,15 @@ class Stream(Subscriber):
 class StreamCurl(Stream, unittest.TestCase):
     connect = support.CurlStream
 
+    def test_a_quiet_stream_has_heartbeats_so_that_proxies_do_not_cut_it(self):
+        with support.serve("--heartbeat", "100ms") as server:
+            with support.CurlStream(self.url(server), events.PATTERNS) as client:
+                self.subscribed(client)
+                for _ in range(2):
+                    heartbeat = json.loads(client.next())
+                    self.assertEqual((heartbeat["channel"], heartbeat["type"]), ("control", "heartbeat"))
+                self.assertEqual(server.stop(), 0)
+
 
 class StreamPython(Stream, unittest.TestCase):
     connect = support.python_client("client_stream.py")
