@@ -163,6 +163,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("compression_level", "COUNT", "How hard: 1 is fastest, 9 smallest", ""),
     key("compression_message_bytes_min", "SIZE", "Shorter messages are left as they are", ""),
+    key(
+        "forms",
+        "FORMS",
+        "Forms beside JSON that are there from the start, joined by commas: binary, sse",
+        "each with its first client",
+    ),
     key("send_buffer_bytes", "SIZE", "Kernel send buffer of each connection", ""),
     key(
         "unsent_bytes",

@@ -70,6 +70,8 @@ pub struct Settings {
     pub tier_moves: bool,
     /// How messages are compressed for clients that ask for it; none: they are not.
     pub compression: Option<CompressionSettings>,
+    /// Forms beside JSON that are there from the start, by their words.
+    pub forms: Vec<&'static str>,
     /// The socket of each connection.
     pub sockets: SocketSettings,
     /// From accept to a complete upgrade request.

@@ -95,7 +95,7 @@ impl Resolver<'_> {
         let mut boolean = |key| self.take(key, None, false, values::boolean);
         let (spin, tier_moves, steer_by_cpu) =
             (boolean("spin"), boolean("tier_moves"), boolean("steer_by_cpu"));
-        let (compression, sockets) = (self.compression(), self.sockets());
+        let (compression, forms, sockets) = (self.compression(), self.forms(), self.sockets());
         let upgrade_timeout = self.duration("upgrade_timeout", limits::TIMEOUT_MS_MIN);
         let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
         let (stop_timeout, tls) = (self.duration("stop_timeout", 0), self.tls(listen));
@@ -129,6 +129,7 @@ impl Resolver<'_> {
             command_burst: command_burst?,
             tier_moves: tier_moves?,
             compression: compression?,
+            forms,
             sockets: sockets?,
             upgrade_timeout: upgrade_timeout?,
             heartbeat: heartbeat?,

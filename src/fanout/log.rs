@@ -2,11 +2,11 @@
 //!
 //! Frames lie in `seq` order, each in one piece. Entries are numbered from 0 without end; a cursor
 //! is the number of the next entry to read, in whatever form. JSON is always there, other forms
-//! from their first client on. What gives way in one ring gives way in all. Not here: who reads,
-//! what an entry means to them, and how a frame comes about.
+//! from when they begin to when they end. What gives way in one ring gives way in all. Not here:
+//! who reads, what an entry means to them, and how a frame comes about.
 //!
-//! Invariant: `tail <= head`, every entry in `tail..head` has its bytes in every form in use, and
-//! the memory in use changes only when a form is first used.
+//! Invariant: `tail <= head`, every entry in `tail..head` has its bytes in every form in use up to
+//! where that was written, and the memory in use changes only when a form begins or ends.
 
 use std::ops::Range;
 
@@ -122,14 +122,30 @@ impl FrameLog {
         self.ring.piece_mut(position, len)
     }
 
-    /// Begins to have frames of another form, none of which it has yet.
+    /// Begins to have frames of another form, none of which it has yet: of those to come, or where
+    /// its clients cannot read JSON, of all of them.
     pub fn begin(&mut self, form: Form) {
         if let Some(at) = further(form) {
             let bytes = usize::try_from(self.ring.capacity()).expect("it is in memory");
             // Longer than JSON by less than half an entry's share: nothing gives way to it.
             let bytes = if form == Form::Sse { 2 * bytes } else { bytes };
-            self.tracks[at] = Some(Box::new(Track::new(bytes, self.entries.len())));
+            let next = if form.is_alone() { self.tail } else { self.head };
+            self.tracks[at] = Some(Box::new(Track::new(bytes, self.entries.len(), next)));
         }
+    }
+
+    /// Ends to have frames of another form; nobody reads it.
+    pub fn end(&mut self, form: Form) {
+        if let Some(at) = further(form) {
+            self.tracks[at] = None;
+        }
+    }
+
+    /// Number of the entry that is written next in another form that is in use. Below the head,
+    /// older entries are still being written.
+    #[must_use]
+    pub fn next_in(&self, form: Form) -> u64 {
+        self.track(form).map_or(self.head, |track| track.next().max(self.tail))
     }
 
     /// Forms beside JSON that are in use.
@@ -145,8 +161,8 @@ impl FrameLog {
     }
 
     /// Appends the frame that entry `number`, which is in the log, has in another form that is in
-    /// use; an empty one says that it is read as JSON. To be called for each entry, in order. The
-    /// oldest entries may give way, as in [`Self::append`].
+    /// use; an empty one says that it is read as JSON. To be called for each entry, in order, from
+    /// [`Self::next_in`] on. The oldest entries may give way, as in [`Self::append`].
     pub fn append_form(
         &mut self,
         form: Form,

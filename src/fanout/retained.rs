@@ -8,6 +8,7 @@
 //! from its `base` on are in the log, or here, or not after the number that is noted as forgotten.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map;
 use std::ops::Range;
 
 use rustc_hash::FxHashMap;
@@ -137,15 +138,35 @@ impl Retained {
         }
     }
 
-    /// Keeps everything in a form that has just begun, too.
-    pub fn fill(&mut self, form: Form, encoders: &mut Encoders) {
-        let Some(at) = (form as usize).checked_sub(1) else { return };
-        for (&number, kept) in &self.kept {
-            if let Some(json) = &kept.frame {
-                let frame = encoders.encode(form, kept.entry.channel, json);
-                self.further[at].insert(number, frame.into());
+    /// Keeps what has number `from` or a higher one in a further form, too, as far as `bytes` bytes
+    /// of JSON reach, give or take one frame. Returns where to go on; none when that was all.
+    pub fn fill(
+        &mut self,
+        form: Form,
+        from: u64,
+        bytes: usize,
+        encoders: &mut Encoders,
+    ) -> Option<u64> {
+        let frames = &mut self.further[(form as usize).checked_sub(1)?];
+        let mut left = bytes;
+        for (&number, kept) in self.kept.range(from..) {
+            if left == 0 {
+                return Some(number);
+            }
+            left = left.saturating_sub(kept.entry.len as usize);
+            if let (Some(json), hash_map::Entry::Vacant(frame)) =
+                (&kept.frame, frames.entry(number))
+            {
+                frame.insert(encoders.encode(form, kept.entry.channel, json).into());
             }
         }
+        None
+    }
+
+    /// Keeps nothing in a further form any more; returns what was kept in it.
+    pub fn take(&mut self, form: Form) -> FxHashMap<u64, Box<[u8]>> {
+        let frames = (form as usize).checked_sub(1).map(|at| &mut self.further[at]);
+        frames.map(std::mem::take).unwrap_or_default()
     }
 
     /// Keeps the frame of a kept entry in a form beside JSON.
@@ -218,6 +239,12 @@ impl Retained {
     #[must_use]
     pub fn is_forgotten(&self, number: u64) -> bool {
         self.kept.get(&number).is_some_and(|kept| kept.frame.is_none())
+    }
+
+    /// Whether nothing is kept, nor noted as forgotten.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
     }
 
     /// Bytes of frames of JSON that are kept.

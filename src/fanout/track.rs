@@ -1,9 +1,9 @@
 //! A log's entries in one further form: a ring of bytes, and where in it each entry is.
 //!
-//! It is made when the first client of its form comes. An entry that has no bytes of its own here
-//! is read as JSON: what is not worth being written in this form, what came before anybody wanted
-//! it, and what nobody wants. Not here: when entries leave ([`super::log`]). Invariant: spans are
-//! in order of their entries, also those of entries without bytes.
+//! An entry that has no bytes of its own here is read as JSON: what is not worth being written in
+//! this form, what came before anybody wanted it, and what nobody wants. Not here: when entries
+//! leave ([`super::log`]), and which are written ([`super::store`]). Invariant: spans are in order
+//! of their entries, also those of entries without bytes.
 
 use super::ring::ByteRing;
 
@@ -21,17 +21,26 @@ pub struct Track {
     ring: ByteRing,
     /// By the numbers of the entries, as the log's index.
     spans: Box<[Span]>,
+    /// Number of the entry that is written next; those from it on have no span.
+    next: u64,
 }
 
 impl Track {
-    /// A track for a log of `bytes` bytes and an index of `entries`, both powers of two, none of
-    /// which is in this form.
+    /// A track for a log of `bytes` bytes and an index of `entries`, both powers of two, in which
+    /// entry `next` will be the first.
     #[must_use]
-    pub fn new(bytes: usize, entries: usize) -> Self {
+    pub fn new(bytes: usize, entries: usize, next: u64) -> Self {
         Self {
             ring: ByteRing::new(bytes),
             spans: vec![Span::default(); entries].into_boxed_slice(),
+            next,
         }
+    }
+
+    /// Number of the entry that is written next.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
     }
 
     /// Makes room for the frame of entry `number`, which has `len` bytes, or none of this form.
@@ -40,6 +49,7 @@ impl Track {
         let len = u32::try_from(len).expect("limits keep frames far below 4 GiB");
         let at = self.place(number);
         self.spans[at] = Span { position, len };
+        self.next = number + 1;
     }
 
     /// The room for the frame of entry `number`, to write it.
@@ -48,7 +58,7 @@ impl Track {
         self.ring.piece_mut(position, len as usize)
     }
 
-    /// Whether entry `number`, or one before it, is overwritten.
+    /// Whether entry `number`, which was written, or one before it, is overwritten.
     #[must_use]
     pub fn is_overwritten(&self, number: u64) -> bool {
         self.spans[self.place(number)].position < self.ring.oldest()
@@ -58,7 +68,7 @@ impl Track {
     #[must_use]
     pub fn find(&self, number: u64) -> Option<(u64, u32)> {
         let span = self.spans[self.place(number)];
-        (span.len > 0).then_some((span.position, span.len))
+        (span.len > 0 && number < self.next).then_some((span.position, span.len))
     }
 
     /// The bytes at a position, which are not overwritten.

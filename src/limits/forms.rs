@@ -1,8 +1,19 @@
-//! Bounds of the forms of events beside JSON: what is said of them.
+//! Bounds of the forms of events beside JSON: how they begin, are announced, and end.
 //!
 //! Not here: bounds of compression (`compression`). Invariant: as for all of [`super`].
 
 use super::{CHANNEL_BYTES_MAX, OWED_BYTES_MAX};
+
+/// Bytes of JSON that are written in a form that begins while events flow, at one turn of a core,
+/// beside what the turn brings: half a millisecond or less.
+pub const FILL_BYTES: usize = 64 << 10;
+
+/// Milliseconds after which a form that nobody reads ends, and its memory is given back: longer
+/// than clients take to come back, because it is filled anew for the next one.
+pub const FORM_IDLE_MS: u64 = 60_000;
+
+/// Frames of a form that has ended that are freed at one tick: some 100 µs.
+pub const FREED_FRAMES: usize = 1_024;
 
 /// Ids of channels in one message.
 pub const IDS_MAX: usize = 256;

@@ -29,6 +29,12 @@ impl Form {
     /// How many there are beside JSON.
     pub const FURTHER: usize = Self::ALL.len() - 1;
 
+    /// The form with this name in metrics and lists.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|&form| ENCODINGS[form as usize] == name)
+    }
+
     /// Whether a client of this form cannot read JSON in its place.
     #[must_use]
     pub const fn is_alone(self) -> bool {

@@ -11,6 +11,7 @@ use crate::config::{CompressionSettings, Settings};
 use crate::fanout::encoders::Compression;
 use crate::fanout::shard::ShardSettings;
 use crate::protocol::channel::Pattern;
+use crate::protocol::encoding::Form;
 use crate::protocol::policy::Policy;
 use crate::protocol::terms::{Interval, Rule, Rules, Wish};
 use crate::protocol::ws::deflate::{Terms, WINDOW_BITS_MAX};
@@ -49,6 +50,9 @@ pub(super) fn settings(
         idle_ns: clock::nanoseconds(settings.liveness.idle_timeout),
         compression: compression.unwrap_or_default(),
         deflate: terms(settings),
+        forms: (settings.forms.iter())
+            .map(|word| Form::parse(word).expect("the configuration has the same words"))
+            .collect(),
         #[cfg(feature = "echo")]
         echo: settings.echo,
         ..ShardSettings::default()

@@ -50,10 +50,13 @@ pub(crate) struct Totals {
     pub(crate) placed: u64,
     /// Passages of the stream that the shard had asked for.
     pub(crate) passages: u64,
+    /// Passes behind whose beginning a form was still to be filled.
+    pub(crate) filling: u64,
+    pub(crate) forms_ended: u64,
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 29] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 31] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -84,6 +87,8 @@ impl Totals {
             ("binary messages", &mut self.binary),
             ("events of streams with a place", &mut self.placed),
             ("passages read back", &mut self.passages),
+            ("passes while a form is filled", &mut self.filling),
+            ("forms that ended", &mut self.forms_ended),
         ]
     }
 

@@ -109,6 +109,24 @@ impl Resolver<'_> {
         Some(is_on?.then_some(settings))
     }
 
+    /// Forms that are there from the start: of those that would have to be filled later.
+    pub(super) fn forms(&mut self) -> Vec<&'static str> {
+        const WORDS: [&str; 2] = ["binary", "sse"];
+        let (mut forms, mut unknown) = (Vec::new(), None);
+        for text in self.list("forms") {
+            match WORDS.into_iter().find(|word| *word == text) {
+                Some(word) if forms.contains(&word) => {}
+                Some(word) => forms.push(word),
+                None => unknown = Some(text),
+            }
+        }
+        if let Some(text) = unknown {
+            let what = format!("`{text}` is no form that can be there from the start");
+            self.wrong("forms", Wrong::new(what, "binary, sse"));
+        }
+        forms
+    }
+
     /// How long a drain takes, and where it sends clients.
     pub(super) fn drain(&mut self) -> (Option<Duration>, Vec<String>) {
         let drain =

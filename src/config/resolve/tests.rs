@@ -183,6 +183,16 @@ fn a_file_that_is_not_toml_names_the_line() {
 }
 
 #[test]
+fn forms_are_named_once_and_only_those_that_can_be_there_from_the_start() {
+    let forms = |text| with_source(flags(&[("forms", text)], &[], &[]));
+    let resolved = resolve(&forms("sse, binary,sse"), &machine(), None).unwrap();
+    assert_eq!(resolved.settings.forms, ["sse", "binary"]);
+    let message = refusal(&forms("binary,xml"));
+    let expected = "`xml` is no form that can be there from the start; allowed: binary, sse";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
 fn a_wrong_mapping_rule_names_its_line() {
     let text = "[[source]]\nurl = 'stdin://'\n[[source.map]]\nchannel = 'a'\nkeey = '/k'\n";
     let message = refusal(&file("f.toml", text));

@@ -135,7 +135,9 @@ impl Shard {
 
     /// Plans the one send of a connection that is owed something or lags.
     pub(super) fn plan_ready(&mut self, id: ConnectionId, plan: &mut Plan) {
-        if self.connection(id).is_none_or(|connection| connection.lane != Lane::Ready) {
+        if self.connection(id).is_none_or(|connection| connection.lane != Lane::Ready)
+            || self.waits_for_form(id)
+        {
             return;
         }
         self.keep_up(id);

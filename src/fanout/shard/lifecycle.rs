@@ -38,7 +38,7 @@ impl Shard {
     pub(super) fn insert(&mut self, member: Member, encoding: Encoding, now: Now) -> ConnectionId {
         let generation = self.generation;
         self.generation = self.generation.wrapping_add(1);
-        self.store.begin(encoding);
+        self.store.begin(encoding.form());
         let head = (&self.store.log).into();
         let cohort = self.cohorts.hold_empty(encoding, &mut self.channels, head);
         let index = self.connections.insert(Connection {
@@ -303,6 +303,7 @@ impl Shard {
         for stage in connection.lag.into_iter().flat_map(|lag| lag.stages) {
             self.cohorts.release(stage.cohort);
         }
+        self.forms_left_ns[encoding.form() as usize] = self.now_ns;
         let Connection { member, sent, lane, .. } = connection;
         self.closed.push_back(Ended { id, reason, member, sent, missed });
         let counters = self.counters();

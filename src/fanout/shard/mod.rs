@@ -35,6 +35,7 @@ mod drain;
 mod echo;
 mod expired;
 mod flush;
+mod forms;
 pub mod inspect;
 mod lifecycle;
 mod liveness;
@@ -130,6 +131,14 @@ pub struct ShardSettings {
     pub compression: Compression,
     /// On which terms messages may be compressed; none: they may not.
     pub deflate: Option<Terms>,
+    /// Forms that are there from the start and stay; the others come with their first client.
+    pub forms: Vec<Form>,
+    /// Bytes of JSON that are written at one turn in a form that begins while events flow, beside
+    /// those that come.
+    pub fill_bytes: usize,
+    /// Time without a client after which a form ends that was not there from the start,
+    /// nanoseconds.
+    pub form_idle_ns: u64,
     /// Clients get back what they say, instead of the feed.
     #[cfg(feature = "echo")]
     pub echo: bool,
@@ -165,6 +174,9 @@ impl Default for ShardSettings {
             idle_ns: limits::IDLE_MS * 1_000_000,
             compression: Compression::default(),
             deflate: None,
+            forms: Vec::new(),
+            fill_bytes: limits::FILL_BYTES,
+            form_idle_ns: limits::FORM_IDLE_MS * 1_000_000,
             #[cfg(feature = "echo")]
             echo: false,
             plan_sends_max: limits::FLUSH_SENDS_MAX,
@@ -198,6 +210,10 @@ pub struct Shard {
     readers: usize,
     /// Snapshots of connections in sync that are whole once the next tick was sent.
     ticking: FxHashMap<ConnectionId, Vec<Pending>>,
+    /// Those that wait until their form is filled.
+    unformed: Vec<ConnectionId>,
+    /// When the last client of each form has left, nanoseconds of the monotonic clock.
+    forms_left_ns: [u64; Form::ALL.len()],
     closed: VecDeque<Ended>,
     /// What receipts told those connections that were sent any.
     losses: FxHashMap<ConnectionId, Losses>,
@@ -231,12 +247,11 @@ impl Shard {
     /// Shard `number` of a server whose counters are `telemetry`.
     #[must_use]
     pub fn new(settings: ShardSettings, telemetry: Arc<Telemetry>, number: usize) -> Self {
+        let encoders = Encoders::new(Arc::clone(&settings.epoch), settings.compression);
+        let mut store = Store::new(settings.log_bytes, settings.retained_bytes, encoders);
+        settings.forms.iter().for_each(|&form| store.begin(form));
         Self {
-            store: Store::new(
-                settings.log_bytes,
-                settings.retained_bytes,
-                Encoders::new(Arc::clone(&settings.epoch), settings.compression),
-            ),
+            store,
             whole_from: 0,
             channels: Channels::default(),
             cohorts: Cohorts::new(Arc::clone(&settings.rules)),
@@ -250,6 +265,8 @@ impl Shard {
             awaiting: FxHashSet::default(),
             readers: 0,
             ticking: FxHashMap::default(),
+            unformed: Vec::new(),
+            forms_left_ns: Default::default(),
             closed: VecDeque::new(),
             losses: FxHashMap::default(),
             pass: Pass::default(),
@@ -362,10 +379,13 @@ impl Shard {
         self.connections.len() + upgrading < self.settings.connections_max
     }
 
-    /// True when a pass would find something to send.
+    /// True when a pass would find something to do.
     #[must_use]
     pub fn is_pass_due(&self) -> bool {
-        !self.ready.is_empty() || self.cohorts.is_dirty() || !self.ticks_due.is_empty()
+        !self.ready.is_empty()
+            || self.cohorts.is_dirty()
+            || !self.ticks_due.is_empty()
+            || self.store.is_filling()
     }
 
     /// The connection `id`, unless it is gone.

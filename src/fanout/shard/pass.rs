@@ -128,6 +128,7 @@ impl Shard {
     pub fn begin_pass(&mut self) {
         debug_assert!(self.pass.is_over(), "one pass at a time");
         self.cohorts.reap(&mut self.channels);
+        self.fill_form();
         let pass = &mut self.pass;
         self.cohorts.take_dirty(&mut pass.cohorts);
         pass.turn = pass.turn.wrapping_add(1);

@@ -30,6 +30,7 @@ impl Shard {
             self.cohorts.reap(&mut self.channels);
         }
         self.end_intervals(now.monotonic_ns);
+        self.store.free_some();
         self.now_ns = now.monotonic_ns;
         let steps = usize::try_from(SWEEP_MS / SWEEP_STEP_MS).expect("a small constant");
         // A round takes its time even where there are fewer places than steps.
@@ -38,6 +39,7 @@ impl Shard {
             self.sweep_at = if self.sweep_at + 1 >= places { 0 } else { self.sweep_at + 1 };
             if self.sweep_at == 0 {
                 self.publish_census();
+                self.end_forms();
             }
             self.look_at(self.sweep_at, now);
         }

@@ -21,7 +21,7 @@ use fanfare::fanout::encoders::Compression;
 use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use fanfare::handoff::batch::Batch;
-use fanfare::protocol::encoding::Encoding;
+use fanfare::protocol::encoding::{Encoding, Form};
 use fanfare::protocol::event::{Event, Kind};
 use fanfare::protocol::whoami::Socket;
 use fanfare::protocol::ws::close::CloseReason;
@@ -41,6 +41,9 @@ const CHANNELS: [&str; 7] =
 /// Turns in which events come and clients ask, and quiet ones after them.
 const TURNS_BUSY: usize = 45;
 const TURNS: usize = 60;
+
+/// Forms that are there from the start, in some of the worlds.
+const FORMS: [&[Form]; 4] = [&[], &[], &[Form::Binary], &[Form::Sse, Form::Deflate]];
 
 /// Clients at a time.
 const CLIENTS_MAX: usize = 12;
@@ -129,6 +132,10 @@ impl World {
                 level: random.pick(&[1, 6]),
                 message_bytes_min: random.pick(&[0, 150]),
             },
+            forms: random.pick(&FORMS).to_vec(),
+            // Mostly so little that a form takes several turns.
+            fill_bytes: log_bytes / random.pick(&[1, 10, 100]),
+            form_idle_ns: random.pick(&[0, 60_000_000_000]),
             // Mostly so few that a pass takes several, and events come between them.
             plan_sends_max: random.pick(&[1, 2, 3, 256]),
             unsent_bytes_max: log_bytes / 4,
@@ -274,7 +281,9 @@ impl World {
 
     fn tick(&mut self) {
         self.history.tick();
+        let forms = self.shard.form_count();
         self.shard.handle_tick(self.now);
+        self.totals.forms_ended += (forms - self.shard.form_count()) as u64;
     }
 
     fn produce(&mut self) {
@@ -353,7 +362,11 @@ impl World {
         let id = self.shard.handle_open(Member::anyone(), encoding, self.now);
         self.clients_count += 1;
         let name = format!("client {} ({id:?})", self.clients_count);
-        let judge = Judge::new(&name, Rc::clone(&self.setup));
+        let mut judge = Judge::new(&name, Rc::clone(&self.setup));
+        // It takes nothing until its form is filled; what the log cannot wait for, it misses.
+        if self.shard.is_filling(encoding.form()) {
+            judge.be_slow();
+        }
         let reading = Reading::new(encoding);
         let client = Client::new(id, judge, reading, self.now.monotonic_ns, &mut self.random);
         self.say(format_args!("{name} connects, reads {encoding:?}, {} %", client.reads));
@@ -412,6 +425,7 @@ impl World {
     fn pass(&mut self) {
         let mut plan = Plan::default();
         self.shard.begin_pass();
+        self.totals.filling += u64::from(Form::ALL.iter().any(|&form| self.shard.is_filling(form)));
         loop {
             self.shard.next_sends(&mut plan);
             if plan.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::*;
-use super::{drain, settings};
+use super::{drain, pass, settings};
 use crate::access::Member;
 use crate::fanout::sequencer::Sequencer;
 use crate::protocol::encoding::Encoding;
@@ -19,7 +19,11 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let shard = Shard::new(settings(), Arc::new(Telemetry::new(1)), 0);
+        Self::with(settings())
+    }
+
+    fn with(settings: ShardSettings) -> Self {
+        let shard = Shard::new(settings, Arc::new(Telemetry::new(1)), 0);
         Self { shard, sequencer: Sequencer::new(1_000, 1_000) }
     }
 
@@ -140,6 +144,68 @@ fn a_form_that_begins_late_has_what_the_log_has() {
     play.shard.handle_bytes(id, &mut frame, Now::default());
     let bytes = play.read();
     assert!(has(&bytes, "\"before\"") && !has(&bytes, r#""data":"before""#));
+}
+
+#[test]
+fn who_is_first_to_read_a_form_waits_until_it_is_filled_and_nobody_else_does() {
+    let mut play = Play::with(ShardSettings { fill_bytes: 1_000, ..settings() });
+    play.subscriber(Encoding::Json, r#""a""#);
+    for _ in 0..100 {
+        play.publish("a", &long(200));
+        play.read();
+    }
+    play.shard.handle_open(Member::anyone(), Encoding::Binary, Now::default());
+    let mut turns = 0;
+    loop {
+        play.publish("a", r#""as ever""#);
+        let bytes = pass(&mut play.shard, usize::MAX);
+        assert!(has(&bytes, "as ever"), "those who read JSON are sent each event at its turn");
+        turns += 1;
+        if !play.shard.is_filling(Form::Binary) {
+            assert!(has(&bytes, "welcome"));
+            break;
+        }
+        assert!(!has(&bytes, "welcome"), "it is sent nothing before there is all of it");
+    }
+    assert!((20..40).contains(&turns), "{turns} turns for 27,000 bytes, 1,000 of them at each");
+}
+
+#[test]
+fn a_form_is_filled_at_once_where_it_is_there_from_the_start() {
+    let forms = vec![Form::Binary];
+    let mut play = Play::with(ShardSettings { fill_bytes: 1_000, forms, ..settings() });
+    (0..100).for_each(|_| play.publish("a", &long(200)));
+    play.shard.handle_open(Member::anyone(), Encoding::Binary, Now::default());
+    assert!(!play.shard.is_filling(Form::Binary));
+    assert!(has(&pass(&mut play.shard, usize::MAX), "welcome"));
+}
+
+#[test]
+fn a_form_ends_when_nobody_has_read_it_for_long_and_begins_anew() {
+    let second_ns = 1_000_000_000;
+    let forms = vec![Form::Sse];
+    let mut play = Play::with(ShardSettings { form_idle_ns: 5 * second_ns, forms, ..settings() });
+    play.publish("a", r#""kept""#);
+    let (id, _) = play.subscriber(Encoding::Binary, r#""a""#);
+    let mut now = Now::default();
+    let mut wait = |play: &mut Play, seconds: u64| {
+        for _ in 0..seconds * 20 {
+            now.monotonic_ns += second_ns / 20;
+            play.shard.handle_tick(now);
+            play.read();
+        }
+    };
+    wait(&mut play, 20);
+    assert_eq!(play.shard.form_count(), 2, "somebody reads it");
+    play.shard.handle_end(id, CloseReason::PeerReset);
+    wait(&mut play, 2);
+    assert_eq!(play.shard.form_count(), 2, "it may come back");
+    wait(&mut play, 10);
+    assert_eq!(play.shard.form_count(), 1, "what was there from the start stays");
+    play.publish("a", r#""new""#);
+    play.subscriber(Encoding::Binary, r#""a""#);
+    play.publish("a", r#""newest""#);
+    assert!(has(&play.read(), r#""newest""#));
 }
 
 #[test]
