@@ -5,6 +5,7 @@
 //! shard is driven in the order that its own documentation asks of the shell.
 
 mod client;
+mod ends;
 mod operations;
 mod past;
 mod random;
@@ -222,19 +223,6 @@ impl World {
         }
         self.shut_down();
         self.totals
-    }
-
-    /// Every client is told to go, and closed within the window, those who read in order.
-    fn drain(&mut self) {
-        let window_ns = self.random.pick(&[0, 1, 10]) * 1_000_000_000;
-        self.shard.handle_drain(window_ns, Arc::new([]), self.now);
-        let end_ns = self.now.monotonic_ns + window_ns;
-        // A second round of looks after the first, and the patience of closing handshakes.
-        while self.now.monotonic_ns < end_ns + 20_000_000_000 {
-            self.turn(false);
-        }
-        let left = self.clients.iter().filter(|client| client.reads == 100);
-        assert_eq!(left.count(), 0, "nobody who reads outlasts the drain");
     }
 
     fn turn(&mut self, busy: bool) {
@@ -560,31 +548,6 @@ impl World {
             judge.leave(&self.history);
             self.count(&client);
         }
-    }
-
-    /// An orderly stop: each client gets a close frame after its last event, and answers it.
-    fn shut_down(&mut self) {
-        self.shard.handle_shutdown(self.now);
-        for _ in 0..200 {
-            self.pass();
-            for at in 0..self.clients.len() {
-                self.read(at);
-            }
-            self.deliver_commands();
-            self.collect_closed();
-            if self.clients.is_empty() {
-                break;
-            }
-        }
-        self.now.monotonic_ns += 3_600_000_000_000;
-        for _ in 0..100 {
-            self.shard.handle_tick(self.now);
-        }
-        self.collect_closed();
-        assert_eq!(self.shard.connection_count(), 0, "nobody is left");
-        let counters = &self.telemetry.shards[0];
-        assert_eq!((counters.connections.value(), counters.blocked.value()), (0, 0));
-        assert_eq!(counters.opened.value(), counters.closed.value());
     }
 
     fn count(&mut self, client: &Client) {
