@@ -37,7 +37,8 @@ class StreamCurl(Stream, unittest.TestCase):
                 self.subscribed(client)
                 for _ in range(2):
                     heartbeat = json.loads(client.next())
-                    self.assertEqual((heartbeat["channel"], heartbeat["type"]), ("control", "heartbeat"))
+                    said = (heartbeat["channel"], heartbeat["type"])
+                    self.assertEqual(said, ("control", "heartbeat"))
                 self.assertEqual(server.stop(), 0)
 
 
