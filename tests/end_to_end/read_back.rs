@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use fanfare::protocol::ws::frame::Opcode;
 use serde_json::{Value, json};
 
-use crate::nats::{control, frames_to, lines, node, subscribe, welcome};
+use crate::nats::{control, first_there, frames_to, lines, node, subscribe, welcome};
 use crate::nats_server::NatsServer;
 use crate::support::{Client, Server, connect_narrow, eventually, line};
 
@@ -17,7 +17,7 @@ use crate::support::{Client, Server, connect_narrow, eventually, line};
 fn live(nats: &NatsServer, count: u32) -> (BTreeMap<u64, String>, String) {
     nats.publish("MD", "", "");
     let there = node(nats, "");
-    let (mut client, _) = subscribe(&there, None);
+    let mut client = first_there(&there);
     nats.publish("MD", "", &lines(0..count));
     let epoch = welcome(&there)["epoch"].as_str().unwrap().to_owned();
     (frames_to(&mut client, u64::from(count) * 3), epoch)
