@@ -9,6 +9,7 @@
 use super::data::envelope::Envelope;
 use super::data::{self, Prefix};
 use super::event::Kind;
+use super::exact::Room;
 use super::ws::frame::{Opcode, header, header_len, payload};
 use crate::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 
@@ -132,23 +133,17 @@ impl Parts<'_> {
     /// # Panics
     /// When `out` is not [`Self::len`] bytes long.
     pub fn write(&self, out: &mut [u8]) {
-        assert_eq!(out.len(), self.len(), "the caller makes room of exactly len()");
+        let mut room = Room::of(out, self.len());
         let key_len = u16::try_from(self.key_json.len()).expect("keys are bounded");
         let data_len = u32::try_from(self.data.len()).expect("lines are bounded");
-        let mut rest = out;
-        let mut put = |bytes: &[u8]| {
-            let (front, back) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-            front.copy_from_slice(bytes);
-            rest = back;
-        };
         let payload_len = self.payload_len();
-        put(&header(Opcode::Binary, payload_len)[..header_len(payload_len)]);
-        put(&self.fixed);
-        put(&key_len.to_le_bytes());
-        put(self.key_json);
-        put(&data_len.to_le_bytes());
-        put(self.data);
-        debug_assert!(rest.is_empty());
+        room.put(&header(Opcode::Binary, payload_len)[..header_len(payload_len)]);
+        room.put(&self.fixed);
+        room.put(&key_len.to_le_bytes());
+        room.put(self.key_json);
+        room.put(&data_len.to_le_bytes());
+        room.put(self.data);
+        room.end();
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod envelope;
 
 use super::event::Kind;
+use super::exact::Room;
 use super::json::write_string;
 use super::ws::frame::{Opcode, header, header_len};
 
@@ -94,25 +95,19 @@ impl Parts<'_> {
     /// # Panics
     /// When `out` is not [`Self::len`] bytes long.
     pub fn write(&self, out: &mut [u8]) {
-        assert_eq!(out.len(), self.len(), "the caller makes room of exactly len()");
-        let mut rest = out;
-        let mut put = |bytes: &[u8]| {
-            let (front, back) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-            front.copy_from_slice(bytes);
-            rest = back;
-        };
-        put(&header(Opcode::Text, self.payload_len)[..header_len(self.payload_len)]);
-        put(self.prefix);
-        put(self.kind.as_bytes());
-        put(b"\"");
+        let mut room = Room::of(out, self.len());
+        room.put(&header(Opcode::Text, self.payload_len)[..header_len(self.payload_len)]);
+        room.put(self.prefix);
+        room.put(self.kind.as_bytes());
+        room.put(b"\"");
         if let Some(key) = self.key_json {
-            put(KEY);
-            put(key);
+            room.put(KEY);
+            room.put(key);
         }
-        put(&self.fields.bytes[..self.fields.len]);
-        put(self.data);
-        put(b"}");
-        debug_assert!(rest.is_empty());
+        room.put(&self.fields.bytes[..self.fields.len]);
+        room.put(self.data);
+        room.put(b"}");
+        room.end();
     }
 }
 

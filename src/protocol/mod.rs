@@ -7,6 +7,7 @@ pub mod control;
 pub mod data;
 pub mod encoding;
 pub mod event;
+mod exact;
 pub mod json;
 pub mod policy;
 pub mod query;

@@ -7,6 +7,7 @@
 //! exactly [`Parts::len`] bytes, and a reader puts together the same JSON value that was sent.
 
 use super::data::envelope::Envelope;
+use super::exact::Room;
 use super::json::write_u64;
 use super::ws::frame::payload;
 
@@ -49,22 +50,16 @@ impl Parts<'_> {
     /// # Panics
     /// When `out` is not [`Self::len`] bytes long.
     pub fn write(&self, out: &mut [u8]) {
-        assert_eq!(out.len(), self.len(), "the caller makes room of exactly len()");
-        let mut rest = out;
-        let mut put = |bytes: &[u8]| {
-            let (front, back) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-            front.copy_from_slice(bytes);
-            rest = back;
-        };
-        put(ID);
-        put(self.epoch.as_bytes());
-        put(b":");
-        put(itoa::Buffer::new().format(self.seq).as_bytes());
-        put(b"\n");
-        put(DATA);
-        on_one_line(self.text, &mut put);
-        put(END);
-        debug_assert!(rest.is_empty());
+        let mut room = Room::of(out, self.len());
+        room.put(ID);
+        room.put(self.epoch.as_bytes());
+        room.put(b":");
+        room.put(itoa::Buffer::new().format(self.seq).as_bytes());
+        room.put(b"\n");
+        room.put(DATA);
+        on_one_line(self.text, &mut |bytes| room.put(bytes));
+        room.put(END);
+        room.end();
     }
 }
 
