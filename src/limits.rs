@@ -8,6 +8,7 @@ mod compression;
 mod forms;
 mod operators;
 mod pairs;
+mod passes;
 mod people;
 mod streams;
 
@@ -15,6 +16,7 @@ pub use compression::*;
 pub use forms::*;
 pub use operators::*;
 pub use pairs::*;
+pub use passes::*;
 pub use people::*;
 pub use streams::*;
 
@@ -65,32 +67,10 @@ pub const LOG_BYTES_MAX: usize = 16 << 30;
 /// byte ring is always the one that runs out first on real feeds.
 pub const LOG_BYTES_PER_ENTRY: usize = 128;
 
-/// Slices that one send gathers. The kernel's own bound is 1,024 (`UIO_MAXIOV`); merged runs seldom
-/// pass a few dozen.
-pub const GATHER_SLICES_MAX: usize = 256;
-
-/// Bytes that one send gathers. Enough to fill a socket buffer; small enough that a client that
-/// catches up does not hold the core for long.
-pub const GATHER_BYTES_MAX: usize = 256 << 10;
-
-/// Index entries that one visit of a lagging connection looks at, so that a visit that finds
-/// nothing wanted stays below about 0.2 ms.
-pub const WALK_ENTRIES_MAX: usize = 8_192;
-
-/// Sends in one submission to the kernel.
-pub const FLUSH_SENDS_MAX: usize = 256;
-
 /// Bytes of control frames (acknowledgements, pongs, receipts) that a connection may be owed when
 /// it asks for more. A client that asks without reading passes it and is closed; the rest of a data
 /// frame in flight does not count, because that is the server's own doing.
 pub const OWED_BYTES_MAX: usize = 256 << 10;
-
-/// Writes to sockets that were full, between two turns of the fan-out that wants one: they bring at
-/// most as many times [`GATHER_BYTES_MAX`], and seldom more than a tenth of a millisecond.
-pub const WRITES_PER_TURN: usize = 2;
-
-/// Ready connections that one pass visits, behind those in sync; the others wait for the next.
-pub const READY_PER_PASS: usize = 16;
 
 /// Connections of one shard (default).
 pub const CONNECTIONS_MAX: usize = 100_000;

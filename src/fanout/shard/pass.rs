@@ -9,7 +9,7 @@
 //! Invariant: whatever a gather list refers to is in the log, because nothing is appended when too
 //! much was since the oldest of it, and nothing while samples are sent.
 
-use crate::limits::READY_PER_PASS;
+use crate::limits::{FLUSH_SENDS_FAST, FLUSH_SENDS_MAX, READY_PER_PASS, SENDS_PER_OTHER};
 
 use super::super::Now;
 use super::super::cohorts::CohortId;
@@ -48,6 +48,8 @@ pub(super) struct Pass {
     visit_at: usize,
     /// The entry before which those that were visited will have been sent everything.
     settled_to: u64,
+    /// Sends to clients in sync that this pass has made.
+    sends: usize,
     /// Ready connections that this pass still looks at.
     ready_left: usize,
     /// A visit had to look through the whole log; the next one waits for the next pass.
@@ -56,6 +58,8 @@ pub(super) struct Pass {
     pub(super) turn: u64,
     /// The pass before has left cohorts in the queue.
     follows: bool,
+    /// Sends of one plan: few while events come, so that none waits long for its clients' turns.
+    sends_max: usize,
     /// Position in the log before which everything was sent to all in sync.
     unsent_from: u64,
     /// The same for the time when every cohort of this pass was visited.
@@ -121,6 +125,8 @@ impl Shard {
         debug_assert!(self.may_append(), "the log still has all that is to be sent");
         if self.is_all_sent() {
             self.pass.unsent_from = self.store.log.position();
+        } else if !self.pass.is_over() {
+            self.pass.sends_max = self.settings.plan_sends_max.min(FLUSH_SENDS_FAST);
         }
     }
 
@@ -138,9 +144,11 @@ impl Shard {
             pass.cohorts.rotate_left(start);
         }
         (pass.stage, pass.is_laden) = (Stage::Live, false);
+        let sends_max = if pass.follows { FLUSH_SENDS_FAST } else { FLUSH_SENDS_MAX };
+        pass.sends_max = sends_max.min(self.settings.plan_sends_max);
         (pass.cohort_at, pass.visit_at) = (0, 0);
         pass.left_from = self.store.log.position();
-        pass.ready_left = self.ready.len().min(READY_PER_PASS);
+        pass.sends = 0;
         pass.latency = None;
     }
 
@@ -150,18 +158,19 @@ impl Shard {
         plan.clear();
         self.end_rotations();
         while self.pass.stage != Stage::Ready {
-            while plan.len() < self.settings.plan_sends_max && self.plan_in_sync(plan) {}
+            while plan.len() < self.pass.sends_max && self.plan_in_sync(plan) {}
             if !plan.is_empty() {
+                self.pass.sends += plan.len();
                 // The ready ones wait for the outcomes, because those may make others ready.
                 return;
             }
             self.end_rotations();
             match self.pass.stage {
                 Stage::Live => self.begin_sampling(),
-                _ => self.pass.stage = Stage::Ready,
+                _ => self.begin_ready(),
             }
         }
-        while plan.len() < self.settings.plan_sends_max && self.pass.ready_left > 0 {
+        while plan.len() < self.pass.sends_max && self.pass.ready_left > 0 {
             self.pass.ready_left -= 1;
             if let Some(id) = self.ready.pop_front() {
                 self.plan_ready(id, plan);
@@ -197,7 +206,7 @@ impl Shard {
         }
         let visits = &pass.visits[pass.visit_at..];
         let (mut mark, mut run) = (Mark::default(), None);
-        let sends_max = self.settings.plan_sends_max;
+        let sends_max = pass.sends_max;
         for &connection in visits {
             if plan.connections.len() == sends_max {
                 break;
@@ -248,6 +257,13 @@ impl Shard {
         }
     }
 
+    /// Goes on to ready connections: the more, the longer those in sync have kept them waiting.
+    fn begin_ready(&mut self) {
+        let pass = &mut self.pass;
+        let visits_max = READY_PER_PASS + pass.sends / SENDS_PER_OTHER;
+        (pass.stage, pass.ready_left) = (Stage::Ready, self.ready.len().min(visits_max));
+    }
+
     /// Ends the intervals that are due: what their samplers hold becomes gather lists, where these
     /// are empty; if not, that waits for the next pass.
     fn begin_sampling(&mut self) {
@@ -276,7 +292,6 @@ impl Shard {
             }
             self.cohorts.forget(id, u64::MAX);
         }
-        self.pass.ready_left = self.ready.len().min(READY_PER_PASS);
     }
 }
 

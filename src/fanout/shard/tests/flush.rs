@@ -7,7 +7,7 @@ use super::shard;
 use crate::access::Member;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
-use crate::limits::{GATHER_SLICES_MAX, TURN_BYTES_MAX};
+use crate::limits::{FLUSH_SENDS_FAST, FLUSH_SENDS_MAX, GATHER_SLICES_MAX, TURN_BYTES_MAX};
 use crate::protocol::encoding::Encoding;
 use crate::protocol::event::{Event, Kind};
 
@@ -133,6 +133,33 @@ fn each_client_is_brought_up_to_the_newest_event_at_its_turn() {
     let missing = [(order[1], 2), (order[2], 1), (order[0], 3)];
     assert_eq!(BTreeSet::from_iter(rest), BTreeSet::from(missing));
     assert!(!bench.shard.is_pass_due());
+}
+
+#[test]
+fn submissions_are_short_while_events_come_and_long_when_none_do() {
+    let mut bench = Bench::new();
+    for _ in 0..FLUSH_SENDS_MAX + 100 {
+        bench.subscriber("a");
+    }
+    let sends = |bench: &mut Bench, come: usize| {
+        let mut sends = Vec::new();
+        bench.shard.begin_pass();
+        while bench.plan_and_send() {
+            sends.push(bench.plan.len());
+            if sends.len() <= come {
+                bench.publish(&["a"]);
+            }
+        }
+        sends
+    };
+    bench.publish(&["a"]);
+    assert_eq!(sends(&mut bench, 0), [FLUSH_SENDS_MAX, 100]);
+    bench.publish(&["a"]);
+    assert_eq!(sends(&mut bench, 1), [FLUSH_SENDS_MAX, FLUSH_SENDS_FAST, 36]);
+    let left = sends(&mut bench, 0);
+    assert_eq!((left[0], left.iter().sum()), (FLUSH_SENDS_FAST, FLUSH_SENDS_MAX), "as it follows");
+    bench.publish(&["a"]);
+    assert_eq!(sends(&mut bench, 0), [FLUSH_SENDS_MAX, 100]);
 }
 
 #[test]
