@@ -125,7 +125,7 @@ pub const KEYS: &[Key] = &[
     key(
         "ingest_core",
         "CORE",
-        "Core of the ingest thread; may be one of the shards'",
+        "Core of the sources; may be one of the shards', whose thread they then share",
         "not pinned",
     ),
     key("spin", "BOOL", "Busy-poll the rings instead of parking: lower latency, full cores", ""),

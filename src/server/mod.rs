@@ -11,6 +11,7 @@ mod drain;
 #[cfg(feature = "echo")]
 pub mod echo;
 mod error;
+mod ingest;
 mod journal;
 mod keeper;
 mod listeners;
@@ -31,7 +32,7 @@ use crate::access::Addresses;
 use crate::config::Settings;
 use crate::fanout::shard::ShardSettings;
 use crate::handoff::batch::Batch;
-use crate::handoff::ring::{Sender, ring};
+use crate::handoff::ring::{self, Sender, ring};
 use crate::nats::Desk;
 use crate::shell::accept::Entrance;
 use crate::shell::admin::{About, Admin};
@@ -42,8 +43,7 @@ use crate::shell::clock;
 use crate::shell::control::ControlListener;
 use crate::shell::doorman::Doorman;
 use crate::shell::estate::Named;
-use crate::shell::executor::{self, Thread};
-use crate::shell::feed::Feed;
+use crate::shell::executor::{self, Guest, Thread};
 use crate::shell::mailbox::Mailbox;
 use crate::shell::net::Listener;
 use crate::shell::shard_loop::{self, ShardParts};
@@ -54,6 +54,7 @@ use crate::telemetry::Telemetry;
 use drain::Drain;
 pub use error::StartError;
 use error::{no_doorman, no_thread};
+use ingest::Ingest;
 use journal::Beginning;
 use keeper::Keeper;
 use listeners::Listeners;
@@ -141,12 +142,17 @@ impl Server {
         // Shards take theirs first, from the end.
         let shards_begin = ticks.len() - settings.cores.len();
         let pulses = ticks[shards_begin..].iter().map(Ticks::pulse).collect();
-        let desks = desks.unwrap_or_default();
-        let parts = Parts { entrances: bound.entrances, mailboxes: &mailboxes, desks };
-        let rings = server.start_shards(settings, &shard_settings, parts, &mut ticks)?;
+        let (rings, receivers) = settings.cores.iter().map(|_| ring(settings.ring_batches)).unzip();
+        let (ingest, restored) = server.ingest(beginning, rings, bound.sources, ticks.remove(0));
+        let parts = Parts {
+            entrances: bound.entrances,
+            rings: receivers,
+            mailboxes: &mailboxes,
+            desks: desks.unwrap_or_default(),
+            ingest: Some(ingest),
+        };
+        server.start_shards(settings, &shard_settings, parts, &mut ticks)?;
         let mut next_ticks = || ticks.pop().expect("one for each executor");
-        let restored =
-            server.start_ingest(settings, beginning, rings, bound.sources, next_ticks())?;
         if let Some((listener, _)) = bound.admin {
             let (telemetry, life) = (Arc::clone(&server.telemetry), Arc::clone(&server.drain.life));
             let settings = settings.admin_settings.clone();
@@ -271,24 +277,44 @@ impl Server {
             })
     }
 
-    /// Starts a shard on each core; where its batches go in.
+    /// The work of the ingest, and who is told up to which `seq` the rings have what there was.
+    fn ingest(
+        &self,
+        beginning: Beginning,
+        rings: Vec<Sender<Arc<Batch>>>,
+        sources: Vec<Ready>,
+        ticks: Ticks,
+    ) -> (Guest, Receiver<io::Result<u64>>) {
+        let (said, restored) = channel();
+        let ingest = Ingest {
+            beginning,
+            rings,
+            sources,
+            sources_left: Arc::clone(&self.sources_left),
+            telemetry: Arc::clone(&self.telemetry),
+            life: Arc::clone(&self.drain.life),
+            ticks,
+            said,
+        };
+        (ingest.into_work(), restored)
+    }
+
+    /// Starts a shard on each core, and a thread for the ingest if none of them has it for a guest.
     fn start_shards(
         &mut self,
         settings: &Settings,
         shard_settings: &ShardSettings,
-        Parts { entrances, mailboxes, desks }: Parts<'_>,
+        Parts { entrances, rings, mailboxes, desks, mut ingest }: Parts<'_>,
         ticks: &mut Vec<Ticks>,
-    ) -> Result<Vec<Sender<Arc<Batch>>>, StartError> {
+    ) -> Result<(), StartError> {
         let addresses = Arc::new(Addresses::default());
-        let (mut rings, mut desks) = (Vec::new(), desks.into_iter());
-        for (number, entrances) in entrances.into_iter().enumerate() {
-            let (sender, receiver) = ring(settings.ring_batches);
-            rings.push(sender);
+        let (host, mut desks) = (ingest::host(settings), desks.into_iter());
+        for (number, (entrances, ring)) in entrances.into_iter().zip(rings).enumerate() {
             let parts = ShardParts {
                 number,
                 settings: shard_settings.clone(),
                 entrances,
-                ring: receiver,
+                ring,
                 desk: desks.next(),
                 telemetry: Arc::clone(&self.telemetry),
                 ticks: ticks.pop().expect("one for each shard"),
@@ -298,6 +324,7 @@ impl Server {
                 addresses: Arc::clone(&addresses),
                 sockets: settings.sockets,
                 spin: settings.spin,
+                guest: ingest.take_if(|_| host == Some(number)),
             };
             let core = settings.cores[number];
             let thread = start_thread(&format!("shard-{number}"), Some(core), move || {
@@ -305,7 +332,10 @@ impl Server {
             })?;
             self.shards.push(thread);
         }
-        Ok(rings)
+        if let Some(work) = ingest {
+            self.ingest = Some(start_thread("ingest", settings.ingest_core, work)?);
+        }
+        Ok(())
     }
 
     fn start_keeper(
@@ -318,55 +348,6 @@ impl Server {
         let keeper = Keeper { drain: self.drain.clone(), reloads, asked, control, listeners };
         let thread = std::thread::Builder::new().name("keeper".into());
         thread.spawn(|| keeper.run()).map(drop).map_err(|error| no_thread("keeper", &error))
-    }
-
-    /// Starts the ingest thread; it says when the journal's batches are in the rings.
-    fn start_ingest(
-        &mut self,
-        settings: &Settings,
-        beginning: Beginning,
-        rings: Vec<Sender<Arc<Batch>>>,
-        mut ready: Vec<Ready>,
-        mut ticks: Ticks,
-    ) -> Result<Receiver<io::Result<u64>>, StartError> {
-        let Beginning { sequencer, journal, .. } = beginning;
-        let (said, restored) = channel();
-        let (telemetry, life) = (Arc::clone(&self.telemetry), Arc::clone(&self.drain.life));
-        let sources_left = Arc::clone(&self.sources_left);
-        let cores_all = std::thread::available_parallelism().map_or(1, usize::from);
-        if settings.ingest_core.is_some_and(|core| settings.cores.contains(&core))
-            || settings.ingest_core.is_none() && settings.cores.len() >= cores_all
-        {
-            tracing::info!(
-                "the ingest thread shares a core with a shard; see --cores and --ingest-core"
-            );
-        }
-        let thread = start_thread("ingest", settings.ingest_core, move || async move {
-            let feed = Feed::new(sequencer, rings, telemetry, life);
-            let mut done = journal::restore(&feed, journal).await;
-            for source in &mut ready {
-                if let Some(seq) = sources::take_in(source, &feed).await {
-                    done = seq;
-                }
-            }
-            let is_whole = done.is_ok();
-            // Nobody waits for it if another part of the start has failed.
-            let _ = said.send(done);
-            for source in ready.into_iter().filter(|_| is_whole) {
-                let (feed, sources_left) = (feed.clone(), Arc::clone(&sources_left));
-                executor::spawn(async move {
-                    sources::run(source, feed).await;
-                    sources_left.fetch_sub(1, Ordering::Relaxed);
-                });
-            }
-            while !feed.is_stopping() {
-                ticks.next().await;
-            }
-            feed.settle().await;
-            feed.close_journal();
-        })?;
-        self.ingest = Some(thread);
-        Ok(restored)
     }
 
     /// Starts the thread of the admin pages.
@@ -392,10 +373,14 @@ impl Server {
 struct Parts<'a> {
     /// Where the connections of each come in.
     entrances: Vec<Vec<Entrance>>,
+    /// Where the batches of each come from.
+    rings: Vec<ring::Receiver<Arc<Batch>>>,
     /// Where each is asked.
     mailboxes: &'a [Arc<Mailbox>],
     /// Where each asks for what its log has not got; none without a stream.
     desks: Vec<Desk>,
+    /// For the shard on its core, if there is one.
+    ingest: Option<Guest>,
 }
 
 /// Executors of a server: one for each shard, one for the sources, one for the admin pages.

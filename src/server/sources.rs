@@ -1,4 +1,4 @@
-//! The sources of a server: bound at the start, run on the ingest thread.
+//! The sources of a server: bound at the start, run by the ingest.
 //!
 //! Not here: what a source does with its bytes ([`crate::sources`]). Invariant: a source that is
 //! bound has said under which URL.
@@ -20,7 +20,7 @@ use crate::shell::net::Listener;
 use crate::sources::producers::{self, SourceSettings};
 use crate::sources::{nats, replay, stdin};
 
-/// A source that is ready to run, on the ingest thread.
+/// A source that is ready to run.
 pub(super) enum Ready {
     Producers(Listener, SourceSettings),
     Stdin(SourceSettings),

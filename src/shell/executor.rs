@@ -1,6 +1,7 @@
 //! One glommio executor on one core, and the few things that tasks on it ask for.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,9 @@ pub struct Thread<T: Send + 'static> {
     handle: ExecutorJoinHandle<T>,
     done: Arc<AtomicBool>,
 }
+
+/// Work that is begun on a thread of other work, which ends after it.
+pub type Guest = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// Says that a thread's work is done when it is dropped, also by a panic.
 struct Done(Arc<AtomicBool>);
@@ -95,6 +99,14 @@ pub fn spawn_into(queue: Queue, task: impl Future<Output = ()> + 'static) {
     glommio::spawn_local_into(task, queue.0).expect("queues live as long as the executor").detach();
 }
 
+/// Runs a task in `queue`; wait for its end with what this returns, and do not drop that before.
+pub fn begin_into<T: 'static>(
+    queue: Queue,
+    task: impl Future<Output = T> + 'static,
+) -> impl Future<Output = T> {
+    glommio::spawn_local_into(task, queue.0).expect("queues live as long as the executor")
+}
+
 /// Runs a task in the current queue until it ends by itself.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     glommio::spawn_local(task).detach();
@@ -108,6 +120,11 @@ pub async fn sleep(time: Duration) {
 /// Lets other tasks run when it is their turn.
 pub async fn yield_if_needed() {
     glommio::yield_if_needed().await;
+}
+
+/// Lets another queue run that has something to do.
+pub async fn yield_queue() {
+    glommio::executor().yield_task_queue_now().await;
 }
 
 /// Gives `task` this much time; `None` when it was not enough.

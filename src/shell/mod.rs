@@ -43,6 +43,7 @@ pub mod supervisor;
 pub mod tcp_info;
 pub mod ticker;
 pub mod trust;
+pub mod turns;
 pub mod watchdog;
 mod wire;
 pub mod worker;

@@ -4,12 +4,17 @@
 //! Not here: the connections of subscribers (`connection`). glommio's TCP types only
 //! accept, receive and send, which are the same calls for a Unix stream socket, so they serve both.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncWriteExt};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 use crate::limits::READ_BYTES;
@@ -18,6 +23,7 @@ use crate::protocol::tls::Session;
 use super::certificates::Certificates;
 use super::doorman::{Door, Doorman};
 use super::executor;
+use super::turns;
 
 /// A listener that tasks can wait at.
 #[derive(Debug)]
@@ -113,7 +119,7 @@ impl Stream {
     /// The kernel's reason, or that a session is over without having been closed.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.session.is_none() {
-            return self.socket.read(buffer).await;
+            return self.receive(buffer).await;
         }
         while self.plain.is_empty() {
             if self.session.as_ref().is_some_and(|session| session.is_peer_closed()) {
@@ -127,10 +133,28 @@ impl Stream {
         Ok(count)
     }
 
+    /// Reads once from the socket, when it has something.
+    async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|context| {
+            // The executor's own answer comes late when a fan-out keeps it busy.
+            let taken = with_socket(&self.socket, |socket| {
+                rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT)
+            });
+            match taken {
+                Err(Errno::AGAIN | Errno::INTR) => {
+                    turns::wait(context.waker());
+                    Pin::new(&mut self.socket).poll_read(context, buffer)
+                }
+                taken => Poll::Ready(Ok(taken?.0)),
+            }
+        })
+        .await
+    }
+
     /// Reads once from the socket, with `buffer` for what is sealed, and answers what belongs to
     /// TLS. An end that the session does not know of may be somebody else's doing.
     async fn open(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let count = self.socket.read(buffer).await?;
+        let count = self.receive(buffer).await?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -149,7 +173,7 @@ impl Stream {
             self.socket.write_all(&farewell).await?;
             with_socket(&self.socket, |socket| socket.shutdown(Shutdown::Write))?;
             let mut sink = [0; 512];
-            while self.socket.read(&mut sink).await? > 0 {}
+            while self.receive(&mut sink).await? > 0 {}
             io::Result::Ok(())
         };
         // Whoever is gone has nothing to read.

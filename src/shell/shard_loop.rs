@@ -30,7 +30,7 @@ use super::clerk::Clerk;
 use super::clock;
 use super::connection;
 use super::desk;
-use super::executor::{self, Queue};
+use super::executor::{self, Guest, Queue};
 use super::flush_ring::FlushRing;
 use super::lane::Lane;
 use super::life::Life;
@@ -39,10 +39,11 @@ use super::rounds;
 use super::sockets::Sockets;
 use super::stopwatch::Stopwatch;
 use super::ticker::Ticks;
+use super::turns;
 use super::writers::Writers;
 
 /// What one shard's thread is started with.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "work that has not begun has nothing to show")]
 pub struct ShardParts {
     /// Its number.
     pub number: usize,
@@ -70,6 +71,8 @@ pub struct ShardParts {
     pub sockets: SocketSettings,
     /// Busy-poll instead of parking.
     pub spin: bool,
+    /// What shares the core with it: the sources, where they have no core of their own.
+    pub guest: Option<Guest>,
 }
 
 /// What the tasks of one core share.
@@ -209,7 +212,16 @@ pub async fn run(parts: ShardParts) -> usize {
     for entrance in parts.entrances {
         executor::spawn_into(handshakes, accept::run(Rc::clone(&core), entrance));
     }
-    rounds::run(&core, parts.ticks, Clerk::new(parts.mailbox)).await
+    let guest = parts.guest.map(|begin| {
+        turns::begin();
+        let sources = executor::queue(1_000, "sources");
+        executor::begin_into(sources, begin())
+    });
+    let cut = rounds::run(&core, parts.ticks, Clerk::new(parts.mailbox)).await;
+    if let Some(guest) = guest {
+        guest.await;
+    }
+    cut
 }
 
 /// Why the fan-out loop goes on.
@@ -236,14 +248,16 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
             Turn::Batch(batch) => append(&core, batch),
         }
         core.shard.borrow_mut().begin_pass();
+        let mut sends = 0;
         loop {
             if !send_some(&core, &mut flush, &mut plan, &mut outcomes, &mut blocked) {
                 break;
             }
             stopwatch.has_sent();
+            sends += plan.len();
             blocked.drain(..).for_each(|id| core.sockets.borrow_mut().wait_for_room(id));
             core.handle_closed();
-            executor::yield_if_needed().await;
+            turns::give().await;
             if let Some(batch) = next_batch(&core) {
                 append(&core, batch);
             }
@@ -259,7 +273,7 @@ async fn fan_out(core: Rc<Core>, mut flush: FlushRing, spin: bool) {
         counters.flush_calls.add(calls);
         counters.tls_overhead_bytes.add(overhead_bytes);
         counters.ring_depth.set(core.ring.borrow().len() as u64);
-        core.writers.borrow_mut().next_turn();
+        core.writers.borrow_mut().next_turn(sends);
         core.lane.borrow_mut().next_turn(now.monotonic_ns - begun.monotonic_ns);
         executor::yield_if_needed().await;
     }

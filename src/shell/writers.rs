@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use crate::fanout::connection::ConnectionId;
-use crate::limits::WRITES_PER_TURN;
+use crate::limits::{SENDS_PER_OTHER, WRITES_PER_TURN};
 
 /// The writers of one core.
 #[derive(Debug, Default)]
@@ -57,9 +57,9 @@ impl Writers {
         self.left += 1;
     }
 
-    /// The fan-out has had its turn.
-    pub(super) fn next_turn(&mut self) {
-        self.left = WRITES_PER_TURN;
+    /// The fan-out has had its turn, with so many sends: the more, the more may write after it.
+    pub(super) fn next_turn(&mut self, sends: usize) {
+        self.left = WRITES_PER_TURN + sends / SENDS_PER_OTHER;
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -79,15 +79,15 @@ mod tests {
         for index in 0..3 * u32::try_from(WRITES_PER_TURN).unwrap() {
             assert_eq!(writers.next(false), Some(id(index)), "nothing else is to be done");
         }
-        writers.next_turn();
-        for _ in 0..WRITES_PER_TURN {
+        writers.next_turn(2 * SENDS_PER_OTHER);
+        for _ in 0..WRITES_PER_TURN + 2 {
             assert!(writers.is_ready(true, Waker::noop()));
             assert!(writers.next(true).is_some());
         }
         assert!(!writers.is_ready(true, Waker::noop()));
         assert_eq!(writers.next(true), None, "it is the fan-out's turn");
         assert!(writers.waker.is_some());
-        writers.next_turn();
+        writers.next_turn(0);
         assert!(writers.waker.is_none(), "it was woken");
         assert!(writers.next(true).is_some());
     }

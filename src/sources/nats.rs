@@ -16,6 +16,7 @@ use crate::nats::{Judge, Subscription};
 use crate::protocol::event::Event;
 use crate::shell::executor;
 use crate::shell::feed::Feed;
+use crate::shell::turns;
 use crate::sources::error::{LineError, bounded};
 use crate::sources::intake::Refusal;
 use crate::sources::producers::SourceSettings;
@@ -99,7 +100,7 @@ impl<'a> Taker<'a> {
         }
         for (place, event) in chunk.events() {
             if feed.is_batch_full() {
-                executor::yield_if_needed().await;
+                turns::give_way().await;
                 self.pass_on(chunk.is_sparse).await;
             }
             let judged = event.map_err(Refusal::from).and_then(|event| {
@@ -127,7 +128,7 @@ impl<'a> Taker<'a> {
             }
         }
         self.pass_on(chunk.is_sparse).await;
-        executor::yield_if_needed().await;
+        turns::give_way().await;
     }
 
     async fn pass_on(&self, is_sparse: bool) {

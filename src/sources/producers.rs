@@ -20,6 +20,7 @@ use crate::shell::certificates::Certificates;
 use crate::shell::executor;
 use crate::shell::feed::Feed;
 use crate::shell::net::{Listener, Stream};
+use crate::shell::turns;
 use crate::sources::intake::{Intake, Refusal};
 use crate::sources::lines::{Line, Lines};
 use crate::sources::publisher::{Heard, Publisher, auth_required};
@@ -192,7 +193,7 @@ impl Producer<'_> {
             }
             feed.publish().await;
             self.reply().await;
-            executor::yield_if_needed().await;
+            turns::give_way().await;
         }
     }
 

@@ -10,6 +10,7 @@ use crate::config::{Replay, Speed};
 use crate::limits::READ_BYTES;
 use crate::shell::executor;
 use crate::shell::feed::Feed;
+use crate::shell::turns;
 use crate::shell::worker::{self, Chunks};
 use crate::sources::capture::{Capture, CaptureError, Record};
 use crate::sources::error::LineError;
@@ -70,7 +71,7 @@ pub async fn run(replay: Replay, feed: Feed, settings: SourceSettings) {
                 ts_in = feed.now().unix_ns;
             }
             if feed.is_full() {
-                executor::yield_if_needed().await;
+                turns::give_way().await;
                 feed.room().await;
                 ts_in = feed.now().unix_ns;
             }
@@ -89,7 +90,7 @@ pub async fn run(replay: Replay, feed: Feed, settings: SourceSettings) {
         if chunk.round_ended {
             pace.start = None;
         }
-        executor::yield_if_needed().await;
+        turns::give_way().await;
     }
     report.end();
 }

@@ -1,5 +1,6 @@
 //! What an operator sees and chooses: the admin address, cores, busy polling.
 
+use fanfare::limits::LOOKS_PER_TURN;
 use fanfare::protocol::ws::frame::Opcode;
 use serde_json::Value;
 
@@ -48,7 +49,40 @@ fn serves(flags: &str, shards: usize) {
 #[test]
 fn one_shard_serves_parked_and_spinning() {
     serves("--cores 0", 1);
+    serves("--cores 0 --ingest-core 0", 1);
     serves("--cores 0 --spin", 1);
+}
+
+#[test]
+fn sources_are_guests_of_a_shard_on_their_core_where_that_holds_up_nobody() {
+    let has_ingest = |flags: &str| {
+        let server = Server::start(flags);
+        server.threads().iter().any(|name| name.starts_with("ingest"))
+    };
+    let journal = Folder::new();
+    let journal = format!("--cores 0 --ingest-core 0 --journal {}", journal.path("journal"));
+    assert!(!has_ingest("--cores 0 --ingest-core 0"));
+    assert!(has_ingest("--cores 0 --ingest-core 0 --spin"), "it would not look up from its ring");
+    assert!(has_ingest(&journal), "a disk that stands still would stop its clients");
+}
+
+#[test]
+fn a_shard_serves_beside_more_producers_than_have_turns_and_stops_in_order() {
+    let mut server = Server::start("--cores 0 --ingest-core 0 --drain 0ms");
+    let mut clients: Vec<_> = (0..300).map(|_| Client::subscribed(&server, ">")).collect();
+    let mut producers: Vec<_> = (0..2 * LOOKS_PER_TURN).map(|_| server.producer()).collect();
+    let events = 20 * producers.len() as u64;
+    for number in 0..20 {
+        producers.iter_mut().for_each(|producer| producer.publish("a", &number.to_string()));
+    }
+    eventually("all were sent everything", || server.counter("deliveries") == 300 * events);
+    server.signal("TERM");
+    for client in &mut clients {
+        let seqs: Vec<_> = (0..events).map(|_| client.event().seq).collect();
+        assert_eq!(seqs, Vec::from_iter(1..=events));
+        assert_eq!(client.closed(), 1001);
+    }
+    assert_eq!(server.end().code(), Some(0), "{}", server.log());
 }
 
 #[test]

@@ -193,6 +193,15 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// Names of the program's threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // One that ends meanwhile has no name any more.
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
+            .collect()
+    }
+
     /// Sends a signal such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let process = self.child.id().to_string();
