@@ -191,6 +191,8 @@ impl Shard {
     }
 
     /// Plans sends of the cohort at hand; false when no cohort is left.
+    // By itself its loop keeps more in registers (case `gather` of scripts/micro).
+    #[inline(never)]
     fn plan_in_sync(&mut self, plan: &mut Plan) -> bool {
         let pass = &mut self.pass;
         let Some(&id) = pass.cohorts.get(pass.cohort_at) else { return false };
