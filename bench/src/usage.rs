@@ -270,7 +270,7 @@ mod tests {
         let mut child =
             std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let mut used = 0.0;
-        while used < 0.02 {
+        while used < 0.1 {
             used = Used::by(&me).since(&before).cpu_s();
         }
         assert!(family(&me).contains(&child.id()));
@@ -281,7 +281,8 @@ mod tests {
         assert!(others(&[]) >= used, "whoever is not ours is seen");
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(others(&[]) >= used - 0.011, "and when it has ended, to the tick");
+        // What has ended is known in ticks of 10 ms, rounded down for user and system each.
+        assert!(others(&[]) >= used - 0.05, "and when it has ended, to some ticks");
         assert!(anonymous_bytes(&me) > 100_000);
     }
 }
