@@ -122,9 +122,13 @@ pub async fn yield_if_needed() {
     glommio::yield_if_needed().await;
 }
 
-/// Lets another queue run that has something to do.
-pub async fn yield_queue() {
-    glommio::executor().yield_task_queue_now().await;
+/// Lets another queue run that has something to do: at once, or when it is its turn.
+pub async fn yield_queue(at_once: bool) {
+    if at_once {
+        glommio::executor().yield_task_queue_now().await;
+    } else {
+        yield_if_needed().await;
+    }
 }
 
 /// Gives `task` this much time; `None` when it was not enough.

@@ -136,17 +136,17 @@ impl Stream {
     /// Reads once from the socket, when it has something.
     async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         poll_fn(|context| {
-            // The executor's own answer comes late when a fan-out keeps it busy.
-            let taken = with_socket(&self.socket, |socket| {
-                rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT)
-            });
-            match taken {
-                Err(Errno::AGAIN | Errno::INTR) => {
-                    turns::wait(context.waker());
-                    Pin::new(&mut self.socket).poll_read(context, buffer)
+            // The executor's own answer comes late where a fan-out keeps it busy.
+            if turns::are_given() {
+                let taken = with_socket(&self.socket, |socket| {
+                    rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT)
+                });
+                match taken {
+                    Err(Errno::AGAIN | Errno::INTR) => turns::wait(context.waker()),
+                    taken => return Poll::Ready(Ok(taken?.0)),
                 }
-                taken => Poll::Ready(Ok(taken?.0)),
             }
+            Pin::new(&mut self.socket).poll_read(context, buffer)
         })
         .await
     }

@@ -23,6 +23,11 @@ pub(super) fn begin() {
     WAITING.set(Some(Vec::with_capacity(LOOKS_PER_TURN)));
 }
 
+/// Whether turns are given on this thread.
+pub(super) fn are_given() -> bool {
+    WAITING.with_borrow(Option::is_some)
+}
+
 /// Asks for the next turn, if turns are given here.
 pub(super) fn wait(waker: &Waker) {
     WAITING.with_borrow_mut(|waiting| {
@@ -35,11 +40,7 @@ pub(super) fn wait(waker: &Waker) {
 
 /// Gives all who wait their turn; without any, other tasks go on when it is theirs.
 pub(super) async fn give() {
-    if wake_all() {
-        executor::yield_queue().await;
-    } else {
-        executor::yield_if_needed().await;
-    }
+    executor::yield_queue(wake_all()).await;
 }
 
 /// Wakes all who wait, and says whether anybody did.
@@ -55,11 +56,7 @@ fn wake_all() -> bool {
 
 /// Lets the fan-out go on, where turns are given; elsewhere other tasks when it is their turn.
 pub async fn give_way() {
-    if WAITING.with_borrow(Option::is_some) {
-        executor::yield_queue().await;
-    } else {
-        executor::yield_if_needed().await;
-    }
+    executor::yield_queue(are_given()).await;
 }
 
 #[cfg(test)]
