@@ -5,10 +5,11 @@
 //! snapshot walks the slots ([`super::snapshot`]). Not here: when a stage begins and what is said
 //! of it (`shard::recovery`). Invariant: a recovery sends nothing from its stage's end on.
 
-use crate::handoff::batch::ChannelId;
+use crate::handoff::batch::{ChannelId, SlotId};
 use crate::protocol::reply::{self, Asked, Cause};
 
 use super::channel_set::ChannelSet;
+use super::slots::Slots;
 use super::snapshot::Walk;
 
 /// A recovery that is wanted or under way.
@@ -61,4 +62,16 @@ pub struct Pending {
     pub seq: u64,
     /// The client's request.
     pub asked: Asked,
+}
+
+impl Pending {
+    /// Something of these books is skipped: a snapshot is not whole before what they go on at was
+    /// sent.
+    pub fn put_off(all: &mut [Self], slots: &Slots, books: impl Iterator<Item = SlotId>) {
+        let newest = books.map(|id| slots.slot(id)).max_by_key(|book| book.base);
+        let Some(newest) = newest else { return };
+        for pending in all.iter_mut().filter(|pending| pending.at <= newest.base) {
+            (pending.at, pending.seq) = (newest.base + 1, newest.seq_base);
+        }
+    }
 }

@@ -141,7 +141,7 @@ impl Shard {
             return;
         }
         self.keep_up(id);
-        self.tell_whole(id, false);
+        self.tell_whole(id, None);
         let Some(connection) = self.connection(id) else { return };
         let (owed, phase) = (connection.owed.bytes().len(), connection.phase);
         let (at, start) = (plan.len(), plan.slices.len());
@@ -254,7 +254,7 @@ impl Shard {
                 let is_behind = self.lagging(id).is_some_and(|(view, lag)| view.is_behind(lag));
                 if is_behind
                     || self.begin_next(id)
-                    || self.tell_whole(id, false)
+                    || self.tell_whole(id, None)
                     || self.tell_channels(id)
                 {
                     self.ready.push_back(id);

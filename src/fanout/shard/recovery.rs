@@ -141,7 +141,7 @@ impl Shard {
         let lag = self.connection(id).and_then(|connection| connection.lag.as_ref());
         let is_replay = |stage: &&Stage| stage.recovery.as_ref().is_some_and(|r| r.walk.is_none());
         lag.is_none_or(|lag| {
-            lag.stages.len() < RECOVERIES_MAX
+            lag.stages.len() + lag.pending.len() < RECOVERIES_MAX
                 && lag.stages.iter().filter(is_replay).count() < REPLAYS_MAX
         })
     }
@@ -175,7 +175,7 @@ impl Shard {
         self.cohorts.release(before);
         match finished {
             None => {
-                self.tell_whole(id, true);
+                self.tell_whole(id, Some(end.at));
             }
             Some(recovery) => self.end_recovery(id, *recovery, &end),
         }
@@ -234,16 +234,21 @@ impl Shard {
     }
 
     /// Says of snapshots that they are whole, once what has replaced parts of them is sent and does
-    /// not wait for a tick, or `all` that was to be sent; false when there is nothing to say.
-    pub(super) fn tell_whole(&mut self, id: ConnectionId, all: bool) -> bool {
+    /// not wait for a tick, or is before the `end` of what was to be sent; false when there is
+    /// nothing to say.
+    pub(super) fn tell_whole(&mut self, id: ConnectionId, end: Option<u64>) -> bool {
         let Some((view, lag)) = self.lagging(id) else { return false };
         if lag.pending.is_empty() || lag.recovery.is_some() {
             return false;
         }
         let start = view.start(lag);
-        let is_sent = |pending: &mut Pending| {
-            let waits = view.cohort.is_within_interval(pending.at);
-            all || start.is_none_or(|start| start >= pending.at) && !waits
+        let stage_end = lag.end.as_ref().map_or(u64::MAX, |end| end.at);
+        let is_sent = |pending: &mut Pending| match end {
+            Some(end) => end >= pending.at,
+            None => {
+                let waits = view.cohort.is_within_interval(pending.at);
+                start.unwrap_or(stage_end) >= pending.at && !waits
+            }
         };
         let told: Vec<_> = lag.pending.extract_if(.., is_sent).collect();
         // Live events behind it have said a later place.

@@ -20,6 +20,7 @@ use super::super::Now;
 use super::super::cohorts::most_specific;
 use super::super::connection::{ConnectionId, Phase};
 use super::super::lag::{Lag, Skipped, View};
+use super::super::recovery::Pending;
 use super::read_back::Reading;
 use super::{Shard, milliseconds};
 
@@ -96,6 +97,7 @@ impl Shard {
         let from = place.seq_from + 1;
         let names = self.lossy_channels(id, class);
         let Some((view, lag)) = self.lagging(id) else { return };
+        put_off(&view, lag, class, &survey);
         let to = lag.end.as_ref().map_or_else(|| view.store.log.seq_last(), |end| end.seq);
         let place = &mut lag.places[class];
         place.taken = events.wrapping_sub(survey.events);
@@ -181,6 +183,8 @@ impl Shard {
                 }
                 books.sort_unstable();
                 books.dedup();
+                let skipped = books.iter().map(|&(id, _)| id);
+                Pending::put_off(&mut lag.pending, &view.store.slots, skipped);
                 place.books = books;
                 place.take(missed, bytes);
                 let from = place.seq_from + 1;
@@ -503,4 +507,26 @@ fn survey(view: &View<'_>, lag: &Lag, class: usize) -> Survey {
     survey.books.sort_unstable();
     survey.books.dedup();
     survey
+}
+
+/// Puts off the word that a snapshot is whole, because a class is skipped.
+fn put_off(view: &View<'_>, lag: &mut Lag, class: usize, survey: &Survey) {
+    let slots = &view.store.slots;
+    if lag.places[class].from >= view.store.log.tail() {
+        let skipped = survey.books.iter().map(|&(id, _)| id);
+        return Pending::put_off(&mut lag.pending, slots, skipped);
+    }
+    if lag.pending.is_empty() {
+        return; // What follows takes a while.
+    }
+    // Of which books the log has overwritten something, nobody can tell.
+    let (channels, classes) = (view.cohort.channels(), &view.cohort.classes);
+    let of_channel = |channel| slots.of_channel(channel).iter().map(move |&id| (channel, id));
+    let ids = channels.filter(|&channel| lag.concerns(channel)).flat_map(of_channel);
+    let books = ids.filter(|&(channel, id)| {
+        let slot = slots.slot(id);
+        slot.is_book_at(slot.base) && classes.of(channel, slot.is_keyed) == Some(class)
+    });
+    let books: Vec<_> = books.map(|(_, id)| id).collect();
+    Pending::put_off(&mut lag.pending, slots, books.into_iter());
 }

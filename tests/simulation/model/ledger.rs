@@ -88,6 +88,23 @@ impl Ledger {
         *place(&mut self.ended, channel) = seq;
     }
 
+    /// Whether what event `seq` is like was wanted no more, or conflated, at some time after the
+    /// event `since`.
+    pub(super) fn may_end_or_conflate(&self, since: u64, seq: u64, history: &History) -> bool {
+        let like = history.event(seq);
+        let is_like = |seq: &u64| {
+            let event = history.event(*seq);
+            (event.channel, event.key.is_some()) == (like.channel, like.key.is_some())
+        };
+        let is_ended = self.ended.get(like.channel).is_some_and(|&ended| ended > since);
+        let after = since.max(self.base) + 1..=self.opened();
+        is_ended
+            || after.filter(is_like).any(|seq| match self.state(seq) {
+                State::Open(number) => self.terms(number).policy == Policy::Latest,
+                _ => false,
+            })
+    }
+
     /// The last event that has a state.
     pub(super) fn opened(&self) -> u64 {
         self.base + self.states.len() as u64

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{drain, settings};
+use super::{drain, pass, settings};
 use crate::access::Member;
 use crate::fanout::Now;
 use crate::fanout::sequencer::Sequencer;
@@ -474,4 +474,24 @@ fn a_sampled_snapshot_is_whole_only_after_the_tick_that_brings_what_has_replaced
     assert_eq!(short(&play.read()), ["reply 1", "snapshot_begin 1"]);
     play.shard.handle_tick(Now { monotonic_ns: 200_000_000, unix_ns: 200_000_000 });
     assert_eq!(short(&play.read()), ["2", "snapshot_end 2"]);
+}
+
+#[test]
+fn a_snapshot_is_whole_only_with_the_book_that_was_skipped_before_it_was_sent() {
+    let mut play = Play::new();
+    play.publish("book", None, Kind::Snapshot, "1");
+    play.tell("subscribe", json!({ "channels": "book", "policy": "all", "max_lag_bytes": 1_024 }));
+    // Before the snapshot has begun its only frame is replaced, and then the client reads no more.
+    play.publish("book", None, Kind::Snapshot, "2");
+    let is_replaced = |play: &Play| {
+        let lag = play.shard.connection(play.id).unwrap().lag.as_ref();
+        lag.is_some_and(|lag| !lag.pending.is_empty())
+    };
+    while !is_replaced(&play) {
+        pass(&mut play.shard, usize::MAX);
+    }
+    pass(&mut play.shard, 0);
+    play.publish("book", None, Kind::Snapshot, &format!("\"{}\"", "x".repeat(1_200)));
+    play.shard.handle_writable(play.id);
+    assert_eq!(short(&play.read()), ["gap 2-3 max_lag_bytes", "3", "snapshot_end 3"]);
 }
