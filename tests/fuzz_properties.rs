@@ -13,7 +13,7 @@ pub mod properties;
 /// Panics when its input is a counter-example.
 type Property = fn(&[u8]);
 
-const PROPERTIES: [(&str, Property); 9] = [
+const PROPERTIES: [(&str, Property); 10] = [
     ("ws_reader", properties::ws_reader),
     ("inflate", properties::inflate),
     ("extensions", properties::extensions),
@@ -23,6 +23,7 @@ const PROPERTIES: [(&str, Property); 9] = [
     ("pattern", properties::pattern),
     ("client_response", properties::client_response),
     ("journal_record", properties::journal_record),
+    ("tls_session", properties::tls_session),
 ];
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {

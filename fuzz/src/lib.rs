@@ -18,6 +18,10 @@ use fanfare::protocol::ws::handshake::{self, Parsed};
 use fanfare::protocol::ws::reader::{Message, Reader, Role, Violation};
 use fanfare::protocol::{binary, command, query, reply};
 
+pub use self::tls::tls_session;
+
+mod tls;
+
 /// The `Sec-WebSocket-Key` of RFC 6455, section 1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
