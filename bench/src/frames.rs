@@ -9,6 +9,8 @@
 pub struct Frame {
     /// The first byte without its flags.
     pub opcode: u8,
+    /// Its message is compressed (RFC 7692, section 6).
+    pub is_packed: bool,
     /// Where its payload begins.
     pub start: usize,
     /// Where it ends, and the next one begins.
@@ -21,13 +23,17 @@ pub const CONTINUATION: u8 = 0;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 
+/// Flag of the first byte.
+const PACKED: u8 = 0x40;
+
 /// The first frame; none while it is not whole.
 #[must_use]
 #[inline]
 pub fn first(bytes: &[u8]) -> Option<Frame> {
     let (opcode, start, length) = header(bytes)?;
     let end = start.saturating_add(length);
-    (end <= bytes.len()).then_some(Frame { opcode, start, end })
+    let is_packed = bytes[0] & PACKED != 0;
+    (end <= bytes.len()).then_some(Frame { opcode, is_packed, start, end })
 }
 
 /// Opcode, length of the header and of the payload, whether or not that is there; none while the

@@ -52,6 +52,14 @@ pub fn today() -> String {
     now.split('T').next().unwrap_or_default().to_owned()
 }
 
+/// What this program was built as: the folder that cargo puts a profile's programs into.
+#[must_use]
+pub fn profile() -> String {
+    let this = std::env::current_exe().unwrap_or_default();
+    let folder = this.parent().and_then(Path::file_name).unwrap_or_default();
+    folder.to_string_lossy().into_owned()
+}
+
 /// The commit that this program's checkout is at.
 #[must_use]
 pub fn commit() -> String {

@@ -39,6 +39,8 @@ pub struct Plan {
     pub path: String,
     /// Where events are published, for NATS.
     pub subject: String,
+    /// Messages may be compressed.
+    pub deflate: bool,
     /// With TLS: what to trust.
     pub certificate: Option<String>,
     pub payload_bytes: usize,

@@ -121,7 +121,7 @@ fn command(setup: &Setup, setups: &[Setup]) -> Value {
     json!({
         "argv": words,
         "commit": machine::commit(),
-        "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
+        "profile": machine::profile(),
         "date": jiff::Timestamp::now().to_string(),
         "server_cpus": setup.server_cpus,
         "load_cpus": setup.load_cpus,

@@ -268,6 +268,7 @@ fn plans(setup: &Setup, running: &Running, channels: u64) -> Vec<Plan> {
             kind: setup.server.subscribe,
             path: setup.server.path.clone(),
             subject: setup.server.target.clone(),
+            deflate: setup.server.deflate,
             certificate: running.certificate.clone(),
             payload_bytes: usize::try_from(scenario.payload_bytes).expect("it was checked"),
             cpus: setup.load_cpus.clone(),

@@ -166,22 +166,24 @@ impl Run {
     }
 
     fn servers_of(&self, scenario: &Scenario) -> Result<Vec<Server>, String> {
-        for named in [&self.servers, &scenario.servers] {
-            if !named.is_empty() {
-                return named.iter().map(|name| Server::load(name)).collect();
-            }
+        if !self.servers.is_empty() {
+            return self.servers.iter().map(|name| Server::load(name)).collect();
         }
+        let is_named = !scenario.servers.is_empty();
+        let names = if is_named { scenario.servers.clone() } else { server::names() };
         let mut chosen = Vec::new();
-        for name in server::names() {
+        for name in names {
             let server = Server::load(&name)?;
             let is_ours = server.subscribe == Subscribe::Fanfare;
-            if server.by_name || server.tls != scenario.tls || !(is_ours || scenario.peers) {
+            let is_meant = !server.by_name && server.tls == scenario.tls;
+            if !(is_named || is_meant && (is_ours || scenario.peers)) {
                 continue;
             }
             if server.is_installed() {
                 chosen.push(server);
             } else {
-                eprintln!("{name} is left out; to measure it, run bench/peers/install {name}");
+                let peer = server.peer();
+                eprintln!("{name} is left out; to measure it, run bench/peers/install {peer}");
             }
         }
         if chosen.is_empty() {

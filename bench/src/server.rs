@@ -39,6 +39,10 @@ pub struct Server {
     /// `{scratch}/certificate.pem`.
     #[serde(default)]
     pub tls: bool,
+    /// Whether subscribers ask for compression (permessage-deflate), which the server must agree to
+    /// without keeping a context, so that a message is the same bytes for all of them.
+    #[serde(default)]
+    pub deflate: bool,
     /// Whether it is measured only where a scenario or the command line names it.
     #[serde(default)]
     pub by_name: bool,
@@ -112,8 +116,17 @@ impl Server {
         let path = |word: &&String| word.starts_with(&tools) || word.starts_with('/');
         let gone = words.iter().take(1).chain(words.iter().filter(|word| word.starts_with(&tools)));
         let gone = gone.filter(path).find(|word| !Path::new(word.as_str()).exists())?;
-        let name = &self.name;
-        Some(format!("{name}: {gone} is not there; run bench/peers/install {name}"))
+        let (name, peer) = (&self.name, self.peer());
+        Some(format!("{name}: {gone} is not there; run bench/peers/install {peer}"))
+    }
+
+    /// What `bench/peers/install` is to be told: the folder of what it needs, or its name for
+    /// those that are built together.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        let needed = self.command.iter().find_map(|word| word.strip_prefix("{tools}/"));
+        let folder = needed.and_then(|path| path.split('/').next());
+        folder.filter(|folder| *folder != "rust").unwrap_or(&self.name)
     }
 
     /// Whether what it needs is installed.

@@ -5,12 +5,13 @@
 
 use std::fmt::Write;
 
-use fanfare::protocol::ws::client::parse_response;
+use fanfare::protocol::ws::client::{Request, parse_answer};
 use fanfare::protocol::ws::frame::{Opcode, write_masked};
 use mio::net::TcpStream;
 use rustls::ClientConnection;
 
 use super::recorder::{Counted, Recorder};
+use super::unpacked::Unpacked;
 use crate::continuity::{Ledger, Verdict};
 use crate::frames;
 use crate::nats::Stream;
@@ -61,6 +62,8 @@ pub(super) struct Common {
     /// Of the upgrade.
     pub(super) key: String,
     pub(super) recorder: Recorder,
+    /// With compression.
+    pub(super) unpacked: Option<Unpacked>,
     /// Clients that were dropped and are back, and when the last of them was.
     pub(super) back: u64,
     pub(super) back_ns: u64,
@@ -97,15 +100,15 @@ impl Client {
             self.shaken_hands();
             return;
         }
-        let host = plan.server.to_string();
-        fanfare::protocol::ws::client::write_request(
-            &mut self.output,
-            &host,
-            &plan.path,
-            &common.key,
-            None,
-            None,
-        );
+        let request = Request {
+            host: &plan.server.to_string(),
+            path: &plan.path,
+            key: &common.key,
+            subprotocol: None,
+            token: None,
+            deflate: plan.deflate,
+        };
+        request.write(&mut self.output);
     }
 
     /// Without an upgrade it is live as soon as TLS, if there is any, is set up.
@@ -155,10 +158,14 @@ impl Client {
     ) -> Result<usize, Ended> {
         let mut used = 0;
         if self.stage == Stage::Upgrading {
-            let parsed =
-                parse_response(bytes, &common.key).map_err(|error| Ended(error.to_string()))?;
-            let Some(head_bytes) = parsed else { return Ok(0) };
-            used = head_bytes;
+            let deflate = common.plan.deflate;
+            let parsed = parse_answer(bytes, &common.key, deflate)
+                .map_err(|error| Ended(error.to_string()))?;
+            let Some(answer) = parsed else { return Ok(0) };
+            if deflate && answer.deflate.is_none_or(|agreed| agreed.server_context) {
+                return Err(Ended("the server does not compress without a context".into()));
+            }
+            used = answer.head_len;
             self.upgraded(common);
         }
         if self.nats.is_some() {
@@ -167,6 +174,7 @@ impl Client {
         while let Some(frame) = frames::first(&bytes[used..]) {
             let payload = &bytes[used + frame.start..used + frame.end];
             match frame.opcode {
+                _ if frame.is_packed => self.packed(payload, now_ns, common)?,
                 frames::TEXT | frames::BINARY => self.message(payload, now_ns, common)?,
                 opcode => self.control(opcode, payload)?,
             }
@@ -183,6 +191,19 @@ impl Client {
         if common.plan.subscribe {
             self.subscribe(&common.plan);
         }
+    }
+
+    /// A message that was compressed.
+    fn packed(&mut self, payload: &[u8], now_ns: u64, common: &mut Common) -> Result<(), Ended> {
+        let Some(mut unpacked) = common.unpacked.take() else {
+            return Err(Ended("the server compresses, and nobody asked it to".into()));
+        };
+        let done = match unpacked.text(payload) {
+            Some(text) => self.message(text, now_ns, common),
+            None => Err(Ended("the server sent a compressed message that is none".into())),
+        };
+        common.unpacked = Some(unpacked);
+        done
     }
 
     #[inline]
@@ -341,6 +362,7 @@ mod tests {
             kind,
             path: "/".into(),
             subject: "bench".into(),
+            deflate: false,
             certificate: None,
             payload_bytes: BYTES,
             cpus: Vec::new(),
@@ -359,7 +381,7 @@ mod tests {
         };
         let mut recorder = Recorder::new();
         recorder.begin(Window { from_ns: 0, to_ns: u64::MAX >> 1, sample_every: 1 });
-        Common { plan, key: String::new(), recorder, back: 0, back_ns: 0 }
+        Common { plan, key: String::new(), recorder, unpacked: None, back: 0, back_ns: 0 }
     }
 
     fn live(kind: Subscribe) -> Client {

@@ -22,6 +22,7 @@ mod client;
 mod connect;
 mod recorder;
 mod transfer;
+mod unpacked;
 mod worker;
 
 /// How often progress is told.

@@ -19,6 +19,7 @@ use rustls::ClientConfig;
 use super::client::{Client, Common, Ended, Stage};
 use super::connect;
 use super::recorder::Recorder;
+use super::unpacked::Unpacked;
 use crate::clock::{SECOND_NS, now_ns, ns};
 use crate::continuity::Ledger;
 use crate::cpus;
@@ -88,10 +89,11 @@ impl Worker {
             .collect();
         let key = fanfare::protocol::ws::client::key([11; 16]);
         let recorder = Recorder::new();
+        let unpacked = plan.deflate.then(Unpacked::new);
         let worker = Self {
             poll,
             clients,
-            common: Common { plan, key, recorder, back: 0, back_ns: 0 },
+            common: Common { plan, key, recorder, unpacked, back: 0, back_ns: 0 },
             sealed: if tls.is_some() { vec![0; BUFFER_BYTES] } else { Vec::new() },
             tls,
             buffer: vec![0; BUFFER_BYTES],
