@@ -145,7 +145,7 @@ impl Talk {
 
     /// The client says so many bytes.
     fn say(&mut self, count: usize) {
-        let bytes: Vec<_> = (0..count).map(|at| (self.said.len() + at) as u8).collect();
+        let bytes = counted(self.said.len(), count);
         self.client.writer().write_all(&bytes).expect("in memory");
         self.said.extend(bytes);
     }
@@ -168,7 +168,7 @@ impl Talk {
 
     /// Seals so many bytes, of which the socket takes none yet.
     fn seal(&mut self, count: usize) {
-        let bytes: Vec<_> = (0..count).map(|at| (self.sealed.len() + at) as u8).collect();
+        let bytes = counted(self.sealed.len(), count);
         let mut out = vec![0; self.session.sealed_bytes_max(count)];
         let len = self.session.seal(&bytes, &mut out).expect("the session is open");
         self.session.keep(&out[..len]);
@@ -203,4 +203,9 @@ impl Talk {
             assert!(self.session.seal(b"x", &mut out).is_err(), "it is over");
         }
     }
+}
+
+/// So many bytes that go on counting.
+fn counted(from: usize, count: usize) -> Vec<u8> {
+    (from..from + count).map(|at| at.to_le_bytes()[0]).collect()
 }
