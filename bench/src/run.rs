@@ -135,25 +135,49 @@ impl Run {
                 setups.collect()
             })
             .collect::<Result<_, String>>()?;
+        let mut broken = Vec::new();
         for setups in all {
-            self.scenario(&setups)?;
+            broken.extend(self.scenario(&setups)?);
         }
-        Ok(())
+        if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
     }
 
-    fn scenario(&self, setups: &[Setup]) -> Result<(), String> {
+    /// Runs one, without the servers that fail on the way; returns which these were, and why. What
+    /// the others did is not lost by it.
+    ///
+    /// # Errors
+    /// What was measured cannot be kept, or there is nothing.
+    fn scenario(&self, setups: &[Setup]) -> Result<Vec<String>, String> {
         let out = self.out.clone().unwrap_or_else(|| server::repository().join("results"));
         let mut folder = Folder::create(&out, setups)?;
-        for number in 1..=setups[0].scenario.rounds {
+        let mut broken = Vec::new();
+        let rounds = setups[0].scenario.rounds;
+        let mut setups: Vec<_> = setups.iter().collect();
+        for number in 1..=rounds {
+            let mut left = Vec::new();
             for setup in setups {
-                let mut round = round(setup)?;
-                round.outcome.round = number;
-                println!("{}", line(&round.outcome));
-                folder.add(round)?;
+                match round(setup) {
+                    Ok(mut round) => {
+                        round.outcome.round = number;
+                        println!("{}", line(&round.outcome));
+                        folder.add(round)?;
+                        left.push(setup);
+                    }
+                    Err(error) => {
+                        let (server, scenario) = (&setup.server.name, &setup.scenario.name);
+                        let broken_now = format!("{scenario} with {server}: {error}");
+                        eprintln!("{broken_now}; it goes on without {server}");
+                        broken.push(broken_now);
+                    }
+                }
+            }
+            setups = left;
+            if setups.is_empty() {
+                return Err(broken.join("\n"));
             }
         }
         if self.syscalls {
-            for setup in setups {
+            for setup in &setups {
                 let per_delivery = syscalls::per_delivery(setup)?;
                 println!("{:>24} {per_delivery:.3} system calls a delivery", setup.server.name);
                 folder.note_syscalls(&setup.server.name, per_delivery)?;
@@ -162,7 +186,7 @@ impl Run {
         let path = folder.path();
         report::write(path).map_err(|error| format!("{}: {error}", path.display()))?;
         println!("{}", path.canonicalize().unwrap_or_else(|_| path.to_owned()).display());
-        Ok(())
+        Ok(broken)
     }
 
     fn servers_of(&self, scenario: &Scenario) -> Result<Vec<Server>, String> {

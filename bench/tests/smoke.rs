@@ -24,8 +24,13 @@ fn a_short_round_delivers_every_event_to_every_client() {
         eprintln!("SKIPPED: no fanfare beside {HARNESS}; build it, or set FANFARE_PROGRAM");
     }
     let none_needed = Some(PathBuf::from("/nowhere/fanfare"));
-    let cases = [("steady", "fanfare", ours), ("tls", "floor-tls", none_needed)];
-    for (scenario, server, program) in cases {
+    let cases = [
+        ("steady", "fanfare", 100, ours.clone()),
+        ("deflate", "fanfare-deflate", 100, ours),
+        ("tls", "floor-tls", 100, none_needed.clone()),
+        ("idle", "floor", 1, none_needed),
+    ];
+    for (scenario, server, events, program) in cases {
         let Some(program) = program else { continue };
         let name = format!("fanfare-bench-{scenario}-{}", std::process::id());
         let out = std::env::temp_dir().join(name);
@@ -45,7 +50,8 @@ fn a_short_round_delivers_every_event_to_every_client() {
         for count in ["lost", "duplicates", "told_missing", "disconnected"] {
             assert_eq!(round[count], 0, "{count}: {round}");
         }
-        assert_eq!((&round["events"], &round["expected"]), (&100.into(), &5000.into()));
+        let expected = (&events.into(), &(50 * events).into());
+        assert_eq!((&round["events"], &round["expected"]), expected, "{scenario}");
         assert_eq!(round["deliveries"], round["expected"]);
         assert!(round["latency_us"]["p50"].as_f64().unwrap() > 0.0);
         assert!(read(&format!("{server}.hgrm")).contains("#[Max"));
@@ -54,6 +60,27 @@ fn a_short_round_delivers_every_event_to_every_client() {
         assert_eq!(command["scenario"]["readers"], "sleep", "the server has the same CPU");
         fs::remove_dir_all(&out).unwrap();
     }
+}
+
+#[test]
+fn a_server_that_fails_costs_the_others_nothing() {
+    let out = std::env::temp_dir().join(format!("fanfare-bench-broken-{}", std::process::id()));
+    let ran = Command::new(HARNESS)
+        .args(["run", "steady", "--servers", "fanfare,floor", "--rounds", "2", "--seconds", "1"])
+        .args(["--clients", "5", "--server-cpus", "0", "--load-cpus", "0", "--out"])
+        .arg(&out)
+        .env("FANFARE_PROGRAM", "/nowhere/fanfare")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(ran.stderr).unwrap();
+    assert!(!ran.status.success() && told.contains("steady with fanfare"), "{told}");
+    let folder = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    let rounds = fs::read_to_string(folder.join("rounds.json")).unwrap();
+    let rounds: Vec<Value> = serde_json::from_str(&rounds).unwrap();
+    let servers: Vec<_> = rounds.iter().map(|round| &round["server"]).collect();
+    assert_eq!(servers, ["floor", "floor"]);
+    assert!(folder.join("README.md").exists(), "the report is written");
+    fs::remove_dir_all(&out).unwrap();
 }
 
 #[test]

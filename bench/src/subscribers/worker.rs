@@ -194,10 +194,11 @@ impl Worker {
         self.settled_here = 0;
         self.settled.store(0, Ordering::Relaxed);
         for number in 0..self.clients.len() {
-            if self.clients[number].stage != Stage::Open {
-                continue;
+            match self.clients[number].stage {
+                Stage::Open => self.clients[number].subscribe(&self.common.plan),
+                Stage::Live => {} // There is nothing to subscribe to.
+                _ => continue,
             }
-            self.clients[number].subscribe(&self.common.plan);
             if let Err(ended) = self.write(number) {
                 self.lose(number, &ended);
             }
