@@ -31,7 +31,7 @@ pub enum NameError {
     TooManyTokens,
 }
 
-/// The first token that producers may not use: the server's own messages have this channel.
+/// The first token that nobody may use: the server's own messages have this channel.
 const RESERVED: &str = "control";
 
 /// Checks a channel name: no wildcards, and not the server's own.
@@ -39,8 +39,7 @@ const RESERVED: &str = "control";
 /// # Errors
 /// The first rule that the name breaks.
 pub fn check_name(name: &str) -> Result<(), NameError> {
-    check(name, false)?;
-    if name.split('.').next() == Some(RESERVED) { Err(NameError::Reserved) } else { Ok(()) }
+    check(name, false)
 }
 
 fn check(name: &str, wildcards: bool) -> Result<(), NameError> {
@@ -65,7 +64,10 @@ fn check(name: &str, wildcards: bool) -> Result<(), NameError> {
             _ => return Err(NameError::Character),
         }
     }
-    if tokens > CHANNEL_TOKENS_MAX { Err(NameError::TooManyTokens) } else { Ok(()) }
+    if tokens > CHANNEL_TOKENS_MAX {
+        return Err(NameError::TooManyTokens);
+    }
+    if name.split('.').next() == Some(RESERVED) { Err(NameError::Reserved) } else { Ok(()) }
 }
 
 /// True for the bytes that a token may hold.
@@ -189,6 +191,8 @@ mod tests {
             ("a.b*", NameError::Wildcard),
             ("a.>b", NameError::Wildcard),
             ("a b", NameError::Character),
+            ("control", NameError::Reserved),
+            ("control.>", NameError::Reserved),
         ] {
             assert_eq!(Pattern::parse(bad), Err(why), "{bad}");
         }

@@ -139,6 +139,16 @@ fn every_mistake_is_refused_by_its_code_and_named_in_the_message() {
 }
 
 #[test]
+fn of_many_unknown_fields_the_same_one_is_named_each_time() {
+    let fields: Vec<_> = (10..90).rev().map(|number| format!(r#""x{number}":1"#)).collect();
+    let text = format!(r#"{{"method":"ping","params":{{{}}}}}"#, fields.join(","));
+    for _ in 0..10 {
+        let refusal = read(&text).unwrap_err();
+        assert!(refusal.to_string().contains("'x10'"), "{refusal}");
+    }
+}
+
+#[test]
 fn what_has_no_usable_req_id_is_refused_without_one() {
     for (text, code, named) in [
         ("".into(), "json_malformed", ""),
