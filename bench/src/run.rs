@@ -146,7 +146,7 @@ impl Run {
     /// the others did is not lost by it.
     ///
     /// # Errors
-    /// What was measured cannot be kept, or there is nothing.
+    /// What was measured cannot be kept.
     fn scenario(&self, setups: &[Setup]) -> Result<Vec<String>, String> {
         let out = self.out.clone().unwrap_or_else(|| server::repository().join("results"));
         let mut folder = Folder::create(&out, setups)?;
@@ -156,25 +156,24 @@ impl Run {
         for number in 1..=rounds {
             let mut left = Vec::new();
             for setup in setups {
-                match round(setup) {
-                    Ok(mut round) => {
-                        round.outcome.round = number;
-                        println!("{}", line(&round.outcome));
-                        folder.add(round)?;
-                        left.push(setup);
-                    }
+                let mut round = match round(setup) {
+                    Ok(round) => round,
                     Err(error) => {
                         let (server, scenario) = (&setup.server.name, &setup.scenario.name);
-                        let broken_now = format!("{scenario} with {server}: {error}");
-                        eprintln!("{broken_now}; it goes on without {server}");
-                        broken.push(broken_now);
+                        eprintln!("{scenario} goes on without {server}");
+                        broken.push(format!("{scenario} with {server}: {error}"));
+                        continue;
                     }
-                }
+                };
+                round.outcome.round = number;
+                println!("{}", line(&round.outcome));
+                folder.add(round)?;
+                left.push(setup);
             }
             setups = left;
-            if setups.is_empty() {
-                return Err(broken.join("\n"));
-            }
+        }
+        if folder.rounds().is_empty() {
+            return Ok(broken);
         }
         if self.syscalls {
             for setup in &setups {

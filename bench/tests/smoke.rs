@@ -104,8 +104,12 @@ fn what_is_wrong_is_named_with_its_cure() {
     assert!(cpu.contains("CPU 4000") && cpu.contains("--load-cpus"), "{cpu}");
     let out = std::env::temp_dir().join(format!("fanfare-bench-none-{}", std::process::id()));
     let folder = out.to_str().unwrap();
-    let none =
-        fails(&["run", "steady", "--servers", "fanfare", "--load-cpus", "0", "--out", folder]);
+    let both = ["run", "steady", "quiet", "--servers", "fanfare", "--load-cpus", "0"];
+    let none = fails(&[&both[..], &["--out", folder]].concat());
     assert!(none.contains("cargo build --release"), "{none}");
+    assert!(
+        none.contains("quiet with fanfare"),
+        "a scenario without a server ends no other: {none}"
+    );
     fs::remove_dir_all(&out).unwrap();
 }
