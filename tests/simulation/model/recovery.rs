@@ -269,17 +269,16 @@ impl Recovery {
         // A receipt says that a book is out of date, and the end that all is there: not before it
         // has begun anew, if it is wanted still.
         let has_begun = |&seq: &u64| !matches!(ledger.state(seq), State::Open(_));
-        let mut newer_to_end = newer.iter().filter(|&&seq| seq <= end.min(ledger.opened()));
+        let mut before = newer.iter().filter(|&&seq| seq <= end.min(ledger.opened()));
         assert!(
             !history.event(newer[0]).book
                 || ledger.may_end_or_conflate(self.boundary, seq, history)
-                || newer_to_end.any(has_begun),
+                || before.clone().any(has_begun),
             "{} was never sent, nor by {end} one of {newer:?}: {self:?}",
             what()
         );
         // What is conflated may give way to what comes behind the end.
         let is_newer = newer.iter().any(|&seq| seq > end);
-        let mut before = newer.iter().filter(|&&seq| seq <= end.min(ledger.opened()));
         let is_there = is_newer || before.any(is_accounted);
         assert!(is_there, "{} was never sent, nor what replaced it by {end}: {self:?}", what());
     }
