@@ -3,6 +3,8 @@
 //! The client connects again by itself, for ever. Not here: what is read and written. Invariant:
 //! whoever waits on [`Connection::anew`] learns of each connection that was made again.
 
+use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::{Context, ContextBuilder, GetStreamErrorKind};
 use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{ErrorCode, stream};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use aws_lc_rs::digest;
 use tokio::sync::watch;
 
@@ -107,10 +109,8 @@ async fn connect(servers: &NatsServers) -> Result<Connection, NatsError> {
         })
         .event_callback(handle);
     let options = secured(options, servers).await?;
-    let client = options.connect(&servers.addresses).await.map_err(|error| NatsError::Connect {
-        servers: servers.addresses.join(","),
-        reason: error.to_string(),
-    })?;
+    let connected = options.connect(&servers.addresses).await;
+    let client = connected.map_err(|error| unconnected(servers, &error))?;
     let jetstream = ContextBuilder::new()
         .timeout(Duration::from_millis(STREAM_REQUEST_MS))
         .build(client.clone());
@@ -137,7 +137,28 @@ async fn secured(
     Ok(options.require_tls(servers.tls))
 }
 
-fn unread(path: &Path, error: &std::io::Error) -> NatsError {
+fn unconnected(servers: &NatsServers, error: &ConnectError) -> NatsError {
+    let names = servers.addresses.join(",");
+    if error.kind() == ConnectErrorKind::AuthorizationViolation {
+        let shown = match (&servers.credentials, &servers.user) {
+            (Some(path), _) => format!("the credentials in {}", path.display()),
+            (_, Some((user, path))) => {
+                format!("user {user} with the password in {}", path.display())
+            }
+            _ => "clients without any; ?user=NAME&password_file=FILE or ?creds=FILE".into(),
+        };
+        return NatsError::Denied { servers: names, shown };
+    }
+    let inner = error.source().and_then(|error| error.downcast_ref::<io::Error>()?.get_ref());
+    match inner.and_then(|error| error.downcast_ref()) {
+        Some(error @ rustls::Error::InvalidCertificate(_)) => {
+            NatsError::Untrusted { servers: names, reason: error.to_string() }
+        }
+        _ => NatsError::Connect { servers: names, reason: error.to_string() },
+    }
+}
+
+fn unread(path: &Path, error: &io::Error) -> NatsError {
     NatsError::File { path: path.to_owned(), reason: error.to_string() }
 }
 

@@ -5,12 +5,28 @@ use std::path::PathBuf;
 /// Why a stream or a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
-    /// No server can be reached, or none lets us in.
-    #[error("{servers}: {reason}; is nats-server running there, with these credentials?")]
+    /// No server can be reached.
+    #[error("{servers}: {reason}; is nats-server running there?")]
     Connect {
         /// What was tried.
         servers: String,
         /// The client's words.
+        reason: String,
+    },
+    /// A server does not let us in.
+    #[error("{servers}: nats-server refuses {shown}")]
+    Denied {
+        /// What was tried.
+        servers: String,
+        /// What it was shown, without what is secret of it.
+        shown: String,
+    },
+    /// A server's certificate is not good.
+    #[error("{servers}: {reason}; ?ca=FILE names the authority that has signed its certificate")]
+    Untrusted {
+        /// What was tried.
+        servers: String,
+        /// The TLS library's words.
         reason: String,
     },
     /// A file of the URL cannot be read.

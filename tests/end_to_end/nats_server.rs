@@ -10,11 +10,16 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{Folder, eventually, fanfare};
 
+/// Its configuration, in its folder.
+const CONFIGURATION: &str = "nats.conf";
+
 /// A running `nats-server` with JetStream.
 pub(crate) struct NatsServer {
     child: Child,
     folder: Folder,
     port: u16,
+    /// What every URL of it needs, as `name=value&…`.
+    access: String,
 }
 
 /// Where `scripts/nats-server` has put it, or what `FANFARE_NATS_SERVER` names, or the PATH.
@@ -29,24 +34,43 @@ fn program() -> Option<PathBuf> {
 impl NatsServer {
     /// Starts one, if it is installed.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(|_| String::new(), String::new())
+    }
+
+    /// Starts one with this configuration, whose files are in its folder, if it is installed;
+    /// `access` is what every URL of it needs.
+    pub(crate) fn start_with(
+        configuration: impl FnOnce(&Folder) -> String,
+        access: String,
+    ) -> Option<Self> {
         let Some(program) = program() else {
             eprintln!("SKIPPED: nats-server is not installed; scripts/nats-server does it");
             return None;
         };
         let folder = Folder::new();
+        folder.file(CONFIGURATION, &configuration(&folder));
         // The port must be the same after a restart, so it is picked here; taken again, it is
         // picked again.
-        loop {
+        let mut said = String::new();
+        for _ in 0..16 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(child) = launch(&program, &folder, port) {
-                return Some(Self { child, folder, port });
+            match launch(&program, &folder, port) {
+                Ok(child) => return Some(Self { child, folder, port, access }),
+                Err(lines) => said = lines,
             }
         }
+        panic!("nats-server does not start: {said}");
     }
 
     /// The URL of a stream there, with these options.
     pub(crate) fn stream(&self, name: &str, options: &str) -> String {
-        format!("nats://127.0.0.1:{}/{name}{options}", self.port)
+        let options = format!("{}&{}", self.access, options.trim_start_matches('?'));
+        self.open(name, &options)
+    }
+
+    /// The same without what it needs.
+    pub(crate) fn open(&self, name: &str, options: &str) -> String {
+        format!("nats://127.0.0.1:{}/{name}?{options}", self.port)
     }
 
     /// Ends it without warning.
@@ -61,11 +85,11 @@ impl NatsServer {
         let program = program().unwrap();
         eventually("the NATS server has its port again", || {
             match launch(&program, &self.folder, self.port) {
-                Some(child) => {
+                Ok(child) => {
                     self.child = child;
                     true
                 }
-                None => false,
+                Err(_) => false,
             }
         });
     }
@@ -119,19 +143,22 @@ impl Drop for NatsServer {
     }
 }
 
-/// Starts the program and waits until it serves; none when the port was taken.
-fn launch(program: &PathBuf, folder: &Folder, port: u16) -> Option<Child> {
+/// Starts the program and waits until it serves; what it said when the port was taken.
+fn launch(program: &PathBuf, folder: &Folder, port: u16) -> Result<Child, String> {
     let mut command = Command::new(program);
     command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd", &folder.path("nats")]);
+    command.args(["-c", &folder.path(CONFIGURATION)]);
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut said = String::new();
     for line in lines.by_ref().map_while(Result::ok) {
+        said = said + &line + "\n";
         if line.contains("Server is ready") {
             // Nobody reads on, and the server must not wait for that.
             std::thread::spawn(move || lines.for_each(drop));
-            return Some(child);
+            return Ok(child);
         }
     }
     let _ = child.wait();
-    None
+    Err(said)
 }

@@ -30,7 +30,7 @@ type Tls<S = TcpStream> = StreamOwned<ClientConnection, S>;
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut params = CertificateParams::default();
@@ -39,8 +39,13 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// What a client trusts it by, as PEM.
+    pub(crate) fn certificate(&self) -> String {
+        self.0.pem()
+    }
+
     /// A certificate for these names and its key, in one PEM.
-    fn issue(&self, names: &[&str]) -> String {
+    pub(crate) fn issue(&self, names: &[&str]) -> String {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages =
@@ -91,7 +96,7 @@ fn serve_with(flags: &str, files: &[(&str, &str)]) -> (Server, Authority, Folder
         folder.file(name, text);
     }
     let own = folder.file("own.pem", &authority.issue(&["localhost"]));
-    folder.file("ca.pem", &authority.0.pem());
+    folder.file("ca.pem", &authority.certificate());
     let flags = flags.replace("FOLDER", folder.0.to_str().unwrap());
     let flags = format!("--tls-listen 127.0.0.1:0 --tls-certificates {own} {flags}");
     (Server::start(&flags), authority, folder)
