@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use fanfare::config::mapping::{MapRule, Pointer};
 use fanfare::config::{Replay, ReplayInput};
 use fanfare::fanout::encoders::{Compression, Encoders};
-use fanfare::limits::LINE_BYTES_MAX;
+use fanfare::limits::{COMPRESSION_MESSAGE_BYTES_MIN, LINE_BYTES_MAX};
 use fanfare::protocol::data::{self, Prefix};
 use fanfare::protocol::encoding::Form;
 use fanfare::sources::capture::Capture;
@@ -27,8 +27,11 @@ use fanfare::sources::parser::Parser;
 use serde_json::{Value, json};
 
 use report::{commit, cpu, progress, read};
+use svg::{COLOURS, HEIGHT, LEFT, TOP, WIDTH};
 
 mod report;
+#[expect(dead_code, reason = "nothing is logarithmic here")]
+mod svg;
 
 const LEVELS: [u8; 6] = [1, 2, 3, 4, 6, 9];
 
@@ -84,6 +87,7 @@ fn main() {
         "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
     });
     println!("{}", table(&summary));
+    assert!(picture(&summary).ends_with("</svg>\n"));
     if is_full {
         let folder = report::folder("compression");
         report::write_summary(&folder, &summary);
@@ -201,15 +205,16 @@ fn figures(level: u8, sums: &[Sums; CLASSES.len()]) -> Value {
         let lower = std::iter::once(0).chain(CLASSES);
         let is_tried = lower.map(|lower| lower >= threshold);
         let (mut after, mut cpu_ns) = (0, 0);
-        for (sums, is_tried) in sums.iter().zip(is_tried) {
+        for (sums, is_tried) in sums.iter().zip(is_tried).filter(|(sums, _)| sums.messages > 0) {
             after += if is_tried { sums.bytes_after } else { sums.bytes_before };
             cpu_ns += if is_tried { sums.cpu_ns } else { 0 };
         }
+        let saved = before - after;
         json!({
             "message_bytes_min": threshold,
-            "saved_percent": tenths(100.0 * (before - after) as f64 / before as f64),
+            "saved_percent": tenths(100.0 * saved as f64 / before as f64),
             "cpu_ns_of_a_message": (cpu_ns as f64 / all as f64).round(),
-            "cpu_ns_of_a_byte_saved": tenths(cpu_ns as f64 / (before - after).max(1) as f64),
+            "cpu_ns_of_a_byte_saved": (saved > 0).then(|| tenths(cpu_ns as f64 / saved as f64)),
         })
     });
     json!({ "level": level, "classes": classes, "thresholds": thresholds })
@@ -260,7 +265,7 @@ fn table(summary: &Value) -> String {
                         &threshold["message_bytes_min"].to_string(),
                         &threshold["saved_percent"].to_string(),
                         &threshold["cpu_ns_of_a_message"].to_string(),
-                        &threshold["cpu_ns_of_a_byte_saved"].to_string(),
+                        &per_byte(&threshold["cpu_ns_of_a_byte_saved"]),
                         "",
                     ],
                 );
@@ -271,9 +276,84 @@ fn table(summary: &Value) -> String {
     text
 }
 
+fn per_byte(cost: &Value) -> String {
+    if cost.is_null() { "-".into() } else { cost.to_string() }
+}
+
 fn row(text: &mut String, cells: [&str; 6]) {
     let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>12}")).collect();
     writeln!(text, "{}", cells.concat().trim_end()).unwrap();
+}
+
+/// What is saved over what it costs, a line for each feed and a point for each level.
+fn picture(summary: &Value) -> String {
+    const BOTTOM: f64 = 50.0;
+    const RIGHT: f64 = 60.0;
+    const PERCENT_MAX: f64 = 60.0;
+    let feeds = summary["feeds"].as_array().unwrap();
+    let points: Vec<Vec<(f64, f64)>> = feeds
+        .iter()
+        .map(|feed| feed["levels"].as_array().unwrap().iter().map(point).collect())
+        .collect();
+    let most_us = points.iter().flatten().fold(1.0, |most: f64, (us, _)| most.max(us.ceil()));
+    let x = |us: f64| LEFT + us / most_us * (WIDTH - LEFT - RIGHT);
+    let y = |percent: f64| HEIGHT - BOTTOM - percent / PERCENT_MAX * (HEIGHT - BOTTOM - TOP);
+    let mut svg = svg::open();
+    for percent in [0.0, 20.0, 40.0, PERCENT_MAX] {
+        svg::level(&mut svg, y(percent), RIGHT, &format!("{percent} %"));
+    }
+    for us in 0..=10 {
+        let us = f64::from(us) * most_us / 10.0;
+        svg::mark(&mut svg, x(us), BOTTOM, &format!("{us:.1}"));
+    }
+    for (index, (feed, points)) in feeds.iter().zip(&points).enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let line: Vec<_> = points
+            .iter()
+            .map(|(us, percent)| format!("{:.1},{:.1}", x(*us), y(*percent)))
+            .collect();
+        let name = feed["feed"].as_str().unwrap();
+        writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
+             <text x=\"{}\" y=\"{}\" fill=\"{colour}\">{name}</text>",
+            line.join(" "),
+            LEFT + 10.0,
+            TOP + 16.0 * (index + 1) as f64,
+        )
+        .unwrap();
+        // The levels that differ enough to be told apart.
+        for (level, (us, percent)) in LEVELS.iter().zip(points).filter(|(level, _)| **level < 3) {
+            writeln!(
+                svg,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>\
+                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">level {level}</text>",
+                y(*percent) + 20.0,
+                x = x(*us),
+                y = y(*percent),
+            )
+            .unwrap();
+        }
+    }
+    writeln!(
+        svg,
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">CPU of a message, µs; bytes saved, of all \
+         messages, those below {COMPRESSION_MESSAGE_BYTES_MIN} B left as they are</text></svg>",
+        WIDTH / 2.0,
+        HEIGHT - 8.0
+    )
+    .unwrap();
+    svg
+}
+
+/// Microseconds of a message and the part of the bytes that a level saves, by the threshold that is
+/// in force.
+fn point(level: &Value) -> (f64, f64) {
+    let thresholds = level["thresholds"].as_array().unwrap().iter();
+    let mut of = thresholds.filter(|of| of["message_bytes_min"] == COMPRESSION_MESSAGE_BYTES_MIN);
+    let of = of.next().expect("the threshold in force is one of those that are compared");
+    let number = |name: &str| of[name].as_f64().unwrap();
+    (number("cpu_ns_of_a_message") / 1e3, number("saved_percent"))
 }
 
 fn write_page(folder: &Path, summary: &Value) {
@@ -281,6 +361,7 @@ fn write_page(folder: &Path, summary: &Value) {
         "# The cost of compression\n\n\
          **Question**: what does permessage-deflate cost a core for each message, and what does it \
          save on the wire, by level and by length?\n\n\
+         ![Bytes saved over CPU of a message](cost.svg)\n\n\
          ```text\n{table}```\n\n\
          {taken}- Figures: [summary.json](summary.json)\n\n\
          A message is compressed once for all clients of a core that read it so, by itself (no \
@@ -291,5 +372,6 @@ fn write_page(folder: &Path, summary: &Value) {
         table = table(summary),
         taken = report::taken(summary),
     );
+    fs::write(folder.join("cost.svg"), picture(summary)).unwrap();
     fs::write(folder.join("README.md"), page).unwrap();
 }
