@@ -15,6 +15,7 @@ use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{ErrorCode, stream};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use aws_lc_rs::digest;
+use rustls::CertificateError;
 use tokio::sync::watch;
 
 use super::error::NatsError;
@@ -139,23 +140,48 @@ async fn secured(
 
 fn unconnected(servers: &NatsServers, error: &ConnectError) -> NatsError {
     let names = servers.addresses.join(",");
-    if error.kind() == ConnectErrorKind::AuthorizationViolation {
-        let shown = match (&servers.credentials, &servers.user) {
-            (Some(path), _) => format!("the credentials in {}", path.display()),
-            (_, Some((user, path))) => {
-                format!("user {user} with the password in {}", path.display())
-            }
-            _ => "clients without any; ?user=NAME&password_file=FILE or ?creds=FILE".into(),
-        };
-        return NatsError::Denied { servers: names, shown };
+    match (error.kind(), &servers.authority) {
+        (ConnectErrorKind::AuthorizationViolation, _) => return denied(servers, names),
+        // It is the file that makes no configuration.
+        (ConnectErrorKind::Tls, Some(path)) => {
+            return NatsError::File { path: path.clone(), reason: error.to_string() };
+        }
+        _ => {}
     }
     let inner = error.source().and_then(|error| error.downcast_ref::<io::Error>()?.get_ref());
     match inner.and_then(|error| error.downcast_ref()) {
-        Some(error @ rustls::Error::InvalidCertificate(_)) => {
-            NatsError::Untrusted { servers: names, reason: error.to_string() }
+        Some(bad @ rustls::Error::InvalidCertificate(flaw)) => {
+            let cure = match (flaw, &servers.authority) {
+                (CertificateError::UnknownIssuer, None) => {
+                    "?ca=FILE names the authority that has signed it".to_owned()
+                }
+                (CertificateError::UnknownIssuer, Some(path)) => {
+                    format!("the authority in {} has not signed it", path.display())
+                }
+                _ => "the server needs another certificate".to_owned(),
+            };
+            NatsError::Untrusted { servers: names, reason: bad.to_string(), cure }
         }
         _ => NatsError::Connect { servers: names, reason: error.to_string() },
     }
+}
+
+fn denied(servers: &NatsServers, names: String) -> NatsError {
+    let (shown, cure) = match (&servers.credentials, &servers.user) {
+        (Some(path), _) => (
+            format!("the credentials in {}", path.display()),
+            "are they of an account that it knows, and neither expired nor revoked?",
+        ),
+        (_, Some((user, path))) => (
+            format!("user {user} with the password in {}", path.display()),
+            "its configuration has another one",
+        ),
+        _ => (
+            "clients without credentials".to_owned(),
+            "add ?user=NAME&password_file=FILE or ?creds=FILE to the URL",
+        ),
+    };
+    NatsError::Denied { servers: names, shown, cure }
 }
 
 fn unread(path: &Path, error: &io::Error) -> NatsError {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
     /// No server can be reached.
-    #[error("{servers}: {reason}; is nats-server running there?")]
+    #[error("{servers}: {reason}; is nats-server running there, and what does its log say?")]
     Connect {
         /// What was tried.
         servers: String,
@@ -14,20 +14,24 @@ pub enum NatsError {
         reason: String,
     },
     /// A server does not let us in.
-    #[error("{servers}: nats-server refuses {shown}")]
+    #[error("{servers}: nats-server refuses {shown}; {cure}")]
     Denied {
         /// What was tried.
         servers: String,
         /// What it was shown, without what is secret of it.
         shown: String,
+        /// What may help.
+        cure: &'static str,
     },
     /// A server's certificate is not good.
-    #[error("{servers}: {reason}; ?ca=FILE names the authority that has signed its certificate")]
+    #[error("{servers}: {reason}; {cure}")]
     Untrusted {
         /// What was tried.
         servers: String,
         /// The TLS library's words.
         reason: String,
+        /// What may help.
+        cure: String,
     },
     /// A file of the URL cannot be read.
     #[error("{}: {reason}", .path.display())]
@@ -118,9 +122,14 @@ pub enum NatsError {
 }
 
 impl NatsError {
-    /// Whether it may be different a moment later: servers that are still starting.
+    /// Whether it may be different a moment later: servers that are still starting, and of several
+    /// another one.
     #[must_use]
-    pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::NoJetStream { .. })
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::NoJetStream { .. } => true,
+            Self::Denied { servers, .. } | Self::Untrusted { servers, .. } => servers.contains(','),
+            _ => false,
+        }
     }
 }

@@ -15,12 +15,14 @@ use crate::nats_server::NatsServer;
 use crate::support::{Folder, fanfare, line};
 use crate::tls::Authority;
 
-/// What the program says when it is to serve from this stream and cannot.
+/// What the program says at once when it is to serve from this stream and cannot.
 fn refusal(url: &str) -> String {
     let mut command = fanfare("serve --listen 127.0.0.1:0 --source");
     let output = command.arg(url).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "it does not start");
-    String::from_utf8(output.stderr).unwrap()
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("trying again"), "{said}");
+    said
 }
 
 /// Producers get in, and what they publish comes out at a node's clients.
@@ -55,9 +57,16 @@ fn a_server_with_tls_and_users_is_read_by_who_knows_its_authority_and_a_password
     assert!(said.contains("user feed") && said.contains(&wrong), "{said}");
     assert!(!said.contains("staple"), "a password is in no log: {said}");
     let said = refusal(&nats.open("MD", &format!("ca={ca}")));
-    assert!(said.contains("user=NAME&password_file=FILE"), "{said}");
+    assert!(said.contains("add ?user=NAME&password_file=FILE"), "{said}");
     let said = refusal(&nats.open("MD", &format!("user=feed&password_file={right}")));
-    assert!(said.contains("ca=FILE"), "{said}");
+    assert!(said.contains("?ca=FILE names the authority"), "{said}");
+    let foreign = ours.file("foreign.pem", &Authority::new().certificate());
+    let said = refusal(&nats.open("MD", &format!("ca={foreign}")));
+    assert!(said.contains(&format!("the authority in {foreign} has not signed it")), "{said}");
+    let torn = "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n";
+    let torn = ours.file("torn.pem", torn);
+    let said = refusal(&nats.open("MD", &format!("ca={torn}")));
+    assert!(said.contains(&format!("{torn}: ")), "{said}");
 }
 
 #[test]
@@ -101,7 +110,7 @@ fn a_server_with_accounts_is_read_with_credentials_of_one() {
     serves(&nats);
 
     let said = refusal(&nats.open("MD", &format!("creds={unknown}")));
-    assert!(said.contains(&unknown), "{said}");
+    assert!(said.contains(&format!("refuses the credentials in {unknown}")), "{said}");
 }
 
 /// A JWT of NATS: `issuer` vouches for what `claims` say about `subject`.
