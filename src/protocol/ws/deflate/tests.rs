@@ -68,8 +68,9 @@ fn a_last_block_ends_neither_the_message_nor_what_may_be_referred_to() {
 
 #[test]
 fn a_payload_that_breaks_off_or_is_changed_is_refused() {
+    let len = if cfg!(miri) { 300 } else { 10_000 };
     let mut whole = Vec::new();
-    Deflater::new(9, 15, false).deflate(&text(10_000), &mut whole);
+    Deflater::new(9, 15, false).deflate(&text(len), &mut whole);
     for end in 0..whole.len() {
         assert_eq!(inflated(&whole[..end]), Err(InflateError::Corrupt), "{end}");
     }
@@ -78,7 +79,7 @@ fn a_payload_that_breaks_off_or_is_changed_is_refused() {
     }
     assert_eq!(
         inflated(&[&whole[..], &FLUSHED, &whole].concat()).map(|both| both.len()),
-        Ok(20_000)
+        Ok(2 * len)
     );
     let joined = [&whole[..], &whole].concat();
     assert_eq!(inflated(&joined), Err(InflateError::Corrupt), "a flush was cut off between them");
@@ -102,7 +103,8 @@ fn a_bomb_costs_no_more_than_its_bound() {
 
 #[test]
 fn a_message_of_just_the_bound_passes_and_one_of_a_byte_more_does_not() {
-    for len in [0, 1, 1_023, 1_024, 1_025, 65_536, 100_000] {
+    let long: &[usize] = if cfg!(miri) { &[] } else { &[65_536, 100_000] };
+    for &len in [0, 1, 1_023, 1_024, 1_025].iter().chain(long) {
         let mut payload = Vec::new();
         Deflater::new(1, 15, false).deflate(&text(len), &mut payload);
         let mut inflater = Inflater::new(false);
@@ -126,6 +128,7 @@ fn inflated_within(window_bits: u8, payloads: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "megabytes")]
 fn nothing_refers_further_back_than_the_window() {
     for window_bits in COMPRESSOR_BITS_MIN..=WINDOW_BITS_MAX {
         for level in [0, 1, 6, 9] {
