@@ -10,7 +10,8 @@ use super::{COMPRESSOR_BITS_MIN, FLUSHED, WINDOW_BITS_MAX};
 /// One compressor, for any number of messages.
 #[derive(Debug)]
 pub struct Deflater {
-    engine: Compress,
+    /// Behind a pointer, as that of an [inflater](super::Inflater) is, and for the same reason.
+    engine: Box<Compress>,
     keeps_context: bool,
 }
 
@@ -21,7 +22,8 @@ impl Deflater {
     #[must_use]
     pub fn new(level: u32, window_bits: u8, keeps_context: bool) -> Self {
         assert!((COMPRESSOR_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits));
-        let engine = Compress::new_with_window_bits(Compression::new(level), false, window_bits);
+        let level = Compression::new(level);
+        let engine = Box::new(Compress::new_with_window_bits(level, false, window_bits));
         Self { engine, keeps_context }
     }
 

@@ -30,7 +30,9 @@ pub enum InflateError {
 /// One decompressor, for any number of messages, of any window.
 #[derive(Debug)]
 pub struct Inflater {
-    engine: Decompress,
+    /// Behind a pointer, because zlib-rs frees what a reference in it points to when it is dropped:
+    /// a value that is given to who drops it must not have that (zlib-rs, issue 491).
+    engine: Box<Decompress>,
     keeps_context: bool,
     /// What earlier messages ended with if the context is kept, then the message.
     buffer: Vec<u8>,
@@ -43,7 +45,7 @@ impl Inflater {
     /// senders that do not.
     #[must_use]
     pub fn new(keeps_context: bool) -> Self {
-        let engine = Decompress::new_with_window_bits(false, WINDOW_BITS_MAX);
+        let engine = Box::new(Decompress::new_with_window_bits(false, WINDOW_BITS_MAX));
         Self { engine, keeps_context, buffer: Vec::new(), earlier: 0 }
     }
 

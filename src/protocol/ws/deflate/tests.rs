@@ -115,6 +115,13 @@ fn a_message_of_just_the_bound_passes_and_one_of_a_byte_more_does_not() {
     }
 }
 
+/// What Miri found in zlib-rs (its issue 491).
+#[test]
+fn engines_may_be_given_to_who_drops_them() {
+    drop(Inflater::new(true));
+    drop(Deflater::new(1, 15, true));
+}
+
 /// The strictest reader: one with no larger window than was agreed on.
 fn inflated_within(window_bits: u8, payloads: &[Vec<u8>]) -> Vec<u8> {
     let mut engine = Decompress::new_with_window_bits(false, window_bits);
