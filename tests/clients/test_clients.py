@@ -90,7 +90,9 @@ class Compressed(Subscriber):
     """The same over permessage-deflate, which the client offers by itself."""
 
     def serve(self):
-        return support.serve("--compression", "--admin", "127.0.0.1:0")
+        # Also what is short, as most of these events are.
+        every = ("--compression", "--compression-message-bytes-min", "0B")
+        return support.serve(*every, "--admin", "127.0.0.1:0")
 
     def look_at(self, server):
         shards = server.stats()["shards"]
