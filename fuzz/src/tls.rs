@@ -15,6 +15,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 /// Operations of one input: each may cost an encryption.
 const OPERATIONS_MAX: usize = 64;
 
+/// Times that a client changes its keys. rustls takes as many without anything said between them; who
+/// goes on after that is no good client.
+const KEY_UPDATES_MAX: usize = 32;
+
 /// The server, and its clients of version 1.3 and 1.2.
 type Parties = (Arc<ServerConfig>, [Arc<ClientConfig>; 2]);
 
@@ -90,6 +94,7 @@ struct Talk {
     heard: Vec<u8>,
     /// Bytes in a piece of what the client sends.
     piece: usize,
+    key_updates: usize,
 }
 
 impl Talk {
@@ -106,6 +111,7 @@ impl Talk {
             sealed: empty(),
             heard: empty(),
             piece: usize::from(flags >> 1) * 3 + 1,
+            key_updates: 0,
         };
         while talk.client.is_handshaking() || talk.session.is_handshaking() {
             talk.send(None).expect("a good client");
@@ -123,8 +129,7 @@ impl Talk {
                 2 => self.seal(count * 300),
                 3 => self.deliver(count),
                 4 => self.deliver(usize::MAX),
-                // Version 1.2 has no such thing.
-                5 => self.client.refresh_traffic_keys().unwrap_or_default(),
+                5 => self.change_keys(),
                 6 => self.client.send_close_notify(),
                 _ => return self.damage(count),
             }
@@ -148,6 +153,14 @@ impl Talk {
         let bytes = counted(self.said.len(), count);
         self.client.writer().write_all(&bytes).expect("in memory");
         self.said.extend(bytes);
+    }
+
+    /// The client changes its keys; version 1.2 has no such thing.
+    fn change_keys(&mut self) {
+        if self.key_updates < KEY_UPDATES_MAX {
+            self.key_updates += 1;
+            self.client.refresh_traffic_keys().unwrap_or_default();
+        }
     }
 
     /// Hands over what the client sends, one byte of it changed if there is a `change`.
