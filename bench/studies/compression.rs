@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use fanfare::config::mapping::{MapRule, Pointer};
 use fanfare::config::{Replay, ReplayInput};
 use fanfare::fanout::encoders::{Compression, Encoders};
-use fanfare::limits::{COMPRESSION_MESSAGE_BYTES_MIN, LINE_BYTES_MAX};
+use fanfare::limits::LINE_BYTES_MAX;
 use fanfare::protocol::data::{self, Prefix};
 use fanfare::protocol::encoding::Form;
 use fanfare::sources::capture::Capture;
@@ -27,8 +27,9 @@ use fanfare::sources::parser::Parser;
 use serde_json::{Value, json};
 
 use report::{commit, cpu, progress, read};
-use svg::{COLOURS, HEIGHT, LEFT, TOP, WIDTH};
 
+#[path = "compression/plot.rs"]
+mod plot;
 mod report;
 #[expect(dead_code, reason = "nothing is logarithmic here")]
 mod svg;
@@ -87,11 +88,12 @@ fn main() {
         "profile": if cfg!(debug_assertions) { "checked" } else { "release" },
     });
     println!("{}", table(&summary));
-    assert!(picture(&summary).ends_with("</svg>\n"));
+    let picture = plot::cost(&LEVELS, &summary["feeds"]);
+    assert!(picture.ends_with("</svg>\n"));
     if is_full {
         let folder = report::folder("compression");
         report::write_summary(&folder, &summary);
-        write_page(&folder, &summary);
+        write_page(&folder, &summary, &picture);
         println!("written to {}", folder.display());
     }
 }
@@ -164,7 +166,8 @@ fn measure(feed: &Feed, rounds: usize) -> Value {
         for (level, sums) in LEVELS.iter().zip(&mut sums) {
             let compression = Compression { level: *level, message_bytes_min: 0 };
             let mut encoders = Encoders::new("epoch".into(), compression);
-            for (frames, sums) in classes.iter().zip(sums) {
+            let classes = classes.iter().zip(sums).filter(|(frames, _)| !frames.is_empty());
+            for (frames, sums) in classes {
                 let began_ns = cpu_ns();
                 let after: usize =
                     frames.iter().map(|frame| encoders.encode(Form::Deflate, 0, frame).len()).sum();
@@ -205,7 +208,7 @@ fn figures(level: u8, sums: &[Sums; CLASSES.len()]) -> Value {
         let lower = std::iter::once(0).chain(CLASSES);
         let is_tried = lower.map(|lower| lower >= threshold);
         let (mut after, mut cpu_ns) = (0, 0);
-        for (sums, is_tried) in sums.iter().zip(is_tried).filter(|(sums, _)| sums.messages > 0) {
+        for (sums, is_tried) in sums.iter().zip(is_tried) {
             after += if is_tried { sums.bytes_after } else { sums.bytes_before };
             cpu_ns += if is_tried { sums.cpu_ns } else { 0 };
         }
@@ -285,78 +288,7 @@ fn row(text: &mut String, cells: [&str; 6]) {
     writeln!(text, "{}", cells.concat().trim_end()).unwrap();
 }
 
-/// What is saved over what it costs, a line for each feed and a point for each level.
-fn picture(summary: &Value) -> String {
-    const BOTTOM: f64 = 50.0;
-    const RIGHT: f64 = 60.0;
-    const PERCENT_MAX: f64 = 60.0;
-    let feeds = summary["feeds"].as_array().unwrap();
-    let points: Vec<Vec<(f64, f64)>> = feeds
-        .iter()
-        .map(|feed| feed["levels"].as_array().unwrap().iter().map(point).collect())
-        .collect();
-    let most_us = points.iter().flatten().fold(1.0, |most: f64, (us, _)| most.max(us.ceil()));
-    let x = |us: f64| LEFT + us / most_us * (WIDTH - LEFT - RIGHT);
-    let y = |percent: f64| HEIGHT - BOTTOM - percent / PERCENT_MAX * (HEIGHT - BOTTOM - TOP);
-    let mut svg = svg::open();
-    for percent in [0.0, 20.0, 40.0, PERCENT_MAX] {
-        svg::level(&mut svg, y(percent), RIGHT, &format!("{percent} %"));
-    }
-    for us in 0..=10 {
-        let us = f64::from(us) * most_us / 10.0;
-        svg::mark(&mut svg, x(us), BOTTOM, &format!("{us:.1}"));
-    }
-    for (index, (feed, points)) in feeds.iter().zip(&points).enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let line: Vec<_> = points
-            .iter()
-            .map(|(us, percent)| format!("{:.1},{:.1}", x(*us), y(*percent)))
-            .collect();
-        let name = feed["feed"].as_str().unwrap();
-        writeln!(
-            svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <text x=\"{}\" y=\"{}\" fill=\"{colour}\">{name}</text>",
-            line.join(" "),
-            LEFT + 10.0,
-            TOP + 16.0 * (index + 1) as f64,
-        )
-        .unwrap();
-        // The levels that differ enough to be told apart.
-        for (level, (us, percent)) in LEVELS.iter().zip(points).filter(|(level, _)| **level < 3) {
-            writeln!(
-                svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>\
-                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">level {level}</text>",
-                y(*percent) + 20.0,
-                x = x(*us),
-                y = y(*percent),
-            )
-            .unwrap();
-        }
-    }
-    writeln!(
-        svg,
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">CPU of a message, µs; bytes saved, of all \
-         messages, those below {COMPRESSION_MESSAGE_BYTES_MIN} B left as they are</text></svg>",
-        WIDTH / 2.0,
-        HEIGHT - 8.0
-    )
-    .unwrap();
-    svg
-}
-
-/// Microseconds of a message and the part of the bytes that a level saves, by the threshold that is
-/// in force.
-fn point(level: &Value) -> (f64, f64) {
-    let thresholds = level["thresholds"].as_array().unwrap().iter();
-    let mut of = thresholds.filter(|of| of["message_bytes_min"] == COMPRESSION_MESSAGE_BYTES_MIN);
-    let of = of.next().expect("the threshold in force is one of those that are compared");
-    let number = |name: &str| of[name].as_f64().unwrap();
-    (number("cpu_ns_of_a_message") / 1e3, number("saved_percent"))
-}
-
-fn write_page(folder: &Path, summary: &Value) {
+fn write_page(folder: &Path, summary: &Value, picture: &str) {
     let page = format!(
         "# The cost of compression\n\n\
          **Question**: what does permessage-deflate cost a core for each message, and what does it \
@@ -372,6 +304,6 @@ fn write_page(folder: &Path, summary: &Value) {
         table = table(summary),
         taken = report::taken(summary),
     );
-    fs::write(folder.join("cost.svg"), picture(summary)).unwrap();
+    fs::write(folder.join("cost.svg"), picture).unwrap();
     fs::write(folder.join("README.md"), page).unwrap();
 }

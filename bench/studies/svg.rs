@@ -41,6 +41,15 @@ pub(crate) fn mark(svg: &mut String, x: f64, bottom: f64, label: &str) {
     );
 }
 
+/// A line through these places.
+pub(crate) fn line(svg: &mut String, places: impl IntoIterator<Item = (f64, f64)>, colour: &str) {
+    let _ = write!(svg, "<polyline points=\"");
+    for (x, y) in places {
+        let _ = write!(svg, "{x:.1},{y:.1} ");
+    }
+    let _ = writeln!(svg, "\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>");
+}
+
 /// An axis of times, logarithmic, from a microsecond at the bottom up.
 pub(crate) struct Times {
     decades: f64,

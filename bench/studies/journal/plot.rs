@@ -28,16 +28,15 @@ pub(crate) fn percentiles(lines: &[(&str, &Histogram<u64>)]) -> String {
         svg::mark(&mut svg, x(at), BOTTOM, name);
     }
     for (number, ((name, times), colour)) in lines.iter().zip(COLOURS).enumerate() {
-        let mut path = String::new();
-        for step in 0..=100 {
+        let place = |step| {
             let at = first + (last - first) * f64::from(step) / 100.0;
             let us = times.value_at_quantile(1.0 - 10_f64.powf(-at)) as f64 / 1_000.0;
-            let _ = write!(path, "{:.1},{:.1} ", x(at), times_us.y(us));
-        }
+            (x(at), times_us.y(us))
+        };
+        svg::line(&mut svg, (0..=100).map(place), colour);
         let _ = writeln!(
             svg,
-            "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
-             <text x=\"{}\" y=\"{}\" fill=\"{colour}\">{name}</text>",
+            "<text x=\"{}\" y=\"{}\" fill=\"{colour}\">{name}</text>",
             LEFT + 200.0 * number as f64,
             HEIGHT - 8.0
         );

@@ -40,16 +40,13 @@ pub(crate) fn memory(lines: &[Line]) -> String {
         svg::mark(&mut svg, x(at), BOTTOM, &format!("{at:.0} s"));
     }
     for (number, (line, colour)) in lines.iter().zip(COLOURS).enumerate() {
-        let place =
-            |&(at, bytes): &(f64, u64)| format!("{:.1},{:.1}", x(at), y(bytes as f64 / MIB));
-        let path: Vec<_> = line.points.iter().map(place).collect();
+        let place = |&(at, bytes): &(f64, u64)| (x(at), y(bytes as f64 / MIB));
+        svg::line(&mut svg, line.points.iter().map(place), colour);
         let (bound, end, text) = (y(line.bound as f64 / MIB), WIDTH - RIGHT, HEIGHT - 6.0);
         let _ = writeln!(
             svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
-             <path d=\"M{LEFT} {bound:.1}H{end}\" stroke=\"{colour}\" stroke-dasharray=\"6 4\"/>\n\
+            "<path d=\"M{LEFT} {bound:.1}H{end}\" stroke=\"{colour}\" stroke-dasharray=\"6 4\"/>\n\
              <text x=\"{}\" y=\"{text}\" fill=\"{colour}\">{} (dashed: bound)</text>",
-            path.join(" "),
             LEFT + 330.0 * number as f64,
             line.name
         );

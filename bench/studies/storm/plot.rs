@@ -46,25 +46,21 @@ pub(crate) fn storm(trace: &Trace) -> String {
         let at = seconds * f64::from(tenth) / 6.0;
         svg::mark(&mut svg, x(at), BOTTOM, &format!("{at:.1} s"));
     }
-    let mut late = String::new();
-    for (number, step) in steps.iter_mut().enumerate().filter(|(_, step)| !step.is_empty()) {
-        step.sort_unstable();
-        let p99 = step[(step.len() - 1) * 99 / 100];
-        let _ =
-            write!(late, "{:.1},{:.1} ", x((number as f64 + 0.5) * STEP_S), times.y(p99 as f64));
-    }
     let all = trace.back.iter().map(|point| point.1).max().unwrap_or(1).max(1) as f64;
     let share = |count: usize| HEIGHT - BOTTOM - count as f64 / all * (HEIGHT - BOTTOM - TOP);
-    let mut back = String::new();
-    for &(at, count) in trace.back.iter().filter(|point| point.0 <= seconds) {
-        let _ = write!(back, "{:.1},{:.1} ", x(at), share(count));
-    }
     let [own, other, _] = COLOURS;
+    let back = trace.back.iter().filter(|point| point.0 <= seconds);
+    svg::line(&mut svg, back.map(|&(at, count)| (x(at), share(count))), other);
+    let steps = steps.iter_mut().enumerate().filter(|(_, step)| !step.is_empty());
+    let late = steps.map(|(number, step)| {
+        step.sort_unstable();
+        let p99 = step[(step.len() - 1) * 99 / 100];
+        (x((number as f64 + 0.5) * STEP_S), times.y(p99 as f64))
+    });
+    svg::line(&mut svg, late, own);
     let _ = writeln!(
         svg,
-        "<polyline points=\"{back}\" fill=\"none\" stroke=\"{other}\" stroke-width=\"2\"/>\n\
-         <polyline points=\"{late}\" fill=\"none\" stroke=\"{own}\" stroke-width=\"2\"/>\n\
-         <text x=\"{LEFT}\" y=\"{0}\" fill=\"{own}\">p99 of those who stay, each 0.1 s</text>\n\
+        "<text x=\"{LEFT}\" y=\"{0}\" fill=\"{own}\">p99 of those who stay, each 0.1 s</text>\n\
          <text x=\"{1}\" y=\"{0}\" fill=\"{other}\">clients that are back (top: all)</text>",
         HEIGHT - 8.0,
         LEFT + 300.0
