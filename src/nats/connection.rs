@@ -56,7 +56,8 @@ pub(super) async fn establish<T>(
             Ok(value) => return Ok((connection.expect("it was made before"), value)),
             Err(error) => error,
         };
-        if !error.may_pass() || attempt >= STREAM_START_MS / STREAM_START_PAUSE_MS {
+        let may_pass = error.may_pass(servers.addresses.len());
+        if !may_pass || attempt >= STREAM_START_MS / STREAM_START_PAUSE_MS {
             return Err(error);
         }
         if attempt == 0 {
@@ -143,9 +144,7 @@ fn unconnected(servers: &NatsServers, error: &ConnectError) -> NatsError {
     match (error.kind(), &servers.authority) {
         (ConnectErrorKind::AuthorizationViolation, _) => return denied(servers, names),
         // It is the file that makes no configuration.
-        (ConnectErrorKind::Tls, Some(path)) => {
-            return NatsError::File { path: path.clone(), reason: error.to_string() };
-        }
+        (ConnectErrorKind::Tls, Some(path)) => return unread(path, error),
         _ => {}
     }
     let inner = error.source().and_then(|error| error.downcast_ref::<io::Error>()?.get_ref());
@@ -184,7 +183,7 @@ fn denied(servers: &NatsServers, names: String) -> NatsError {
     NatsError::Denied { servers: names, shown, cure }
 }
 
-fn unread(path: &Path, error: &io::Error) -> NatsError {
+fn unread(path: &Path, error: &impl Error) -> NatsError {
     NatsError::File { path: path.to_owned(), reason: error.to_string() }
 }
 

@@ -122,13 +122,13 @@ pub enum NatsError {
 }
 
 impl NatsError {
-    /// Whether it may be different a moment later: servers that are still starting, and of several
-    /// another one.
+    /// Whether it may be different a moment later: servers that are still starting, and another one
+    /// of several `servers`.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub const fn may_pass(&self, servers: usize) -> bool {
         match self {
             Self::Connect { .. } | Self::NoJetStream { .. } => true,
-            Self::Denied { servers, .. } | Self::Untrusted { servers, .. } => servers.contains(','),
+            Self::Denied { .. } | Self::Untrusted { .. } => servers > 1,
             _ => false,
         }
     }
