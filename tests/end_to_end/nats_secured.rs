@@ -53,19 +53,19 @@ fn a_server_with_tls_and_users_is_read_by_who_knows_its_authority_and_a_password
     let Some(nats) = started else { return };
     serves(&nats);
 
-    let said = refusal(&nats.open("MD", &format!("ca={ca}&user=feed&password_file={wrong}")));
+    let said = refusal(&nats.open("MD", &format!("?ca={ca}&user=feed&password_file={wrong}")));
     assert!(said.contains("user feed") && said.contains(&wrong), "{said}");
     assert!(!said.contains("staple"), "a password is in no log: {said}");
-    let said = refusal(&nats.open("MD", &format!("ca={ca}")));
+    let said = refusal(&nats.open("MD", &format!("?ca={ca}")));
     assert!(said.contains("add ?user=NAME&password_file=FILE"), "{said}");
-    let said = refusal(&nats.open("MD", &format!("user=feed&password_file={right}")));
+    let said = refusal(&nats.open("MD", &format!("?user=feed&password_file={right}")));
     assert!(said.contains("?ca=FILE names the authority"), "{said}");
     let foreign = ours.file("foreign.pem", &Authority::new().certificate());
-    let said = refusal(&nats.open("MD", &format!("ca={foreign}")));
+    let said = refusal(&nats.open("MD", &format!("?ca={foreign}")));
     assert!(said.contains(&format!("the authority in {foreign} has not signed it")), "{said}");
     let torn = "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n";
     let torn = ours.file("torn.pem", torn);
-    let said = refusal(&nats.open("MD", &format!("ca={torn}")));
+    let said = refusal(&nats.open("MD", &format!("?ca={torn}")));
     assert!(said.contains(&format!("{torn}: ")), "{said}");
 }
 
@@ -109,7 +109,7 @@ fn a_server_with_accounts_is_read_with_credentials_of_one() {
     let Some(nats) = started else { return };
     serves(&nats);
 
-    let said = refusal(&nats.open("MD", &format!("creds={unknown}")));
+    let said = refusal(&nats.open("MD", &format!("?creds={unknown}")));
     assert!(said.contains(&format!("refuses the credentials in {unknown}")), "{said}");
 }
 

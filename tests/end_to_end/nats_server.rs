@@ -61,13 +61,17 @@ impl NatsServer {
 
     /// The URL of a stream there, with these options.
     pub(crate) fn stream(&self, name: &str, options: &str) -> String {
-        let options = format!("{}&{}", self.access, options.trim_start_matches('?'));
-        self.open(name, &options)
+        let url = self.open(name, options);
+        match (self.access.as_str(), options) {
+            ("", _) => url,
+            (access, "") => format!("{url}?{access}"),
+            (access, _) => format!("{url}&{access}"),
+        }
     }
 
     /// The same without what it needs.
     pub(crate) fn open(&self, name: &str, options: &str) -> String {
-        format!("nats://127.0.0.1:{}/{name}?{options}", self.port)
+        format!("nats://127.0.0.1:{}/{name}{options}", self.port)
     }
 
     /// Ends it without warning.

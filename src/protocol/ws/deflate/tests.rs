@@ -103,8 +103,10 @@ fn a_bomb_costs_no_more_than_its_bound() {
 
 #[test]
 fn a_message_of_just_the_bound_passes_and_one_of_a_byte_more_does_not() {
-    let long: &[usize] = if cfg!(miri) { &[] } else { &[65_536, 100_000] };
-    for &len in [0, 1, 1_023, 1_024, 1_025].iter().chain(long) {
+    for len in [0, 1, 1_023, 1_024, 1_025, 65_536, 100_000] {
+        if cfg!(miri) && len > 2_000 {
+            continue; // Miri would take minutes.
+        }
         let mut payload = Vec::new();
         Deflater::new(1, 15, false).deflate(&text(len), &mut payload);
         let mut inflater = Inflater::new(false);

@@ -109,8 +109,8 @@ fn the_examples_of_section_5_7_are_read_at_every_split() {
     assert_eq!(feed_at_every_split(Role::Client, &medium), expected);
     let long = [b"\x82\x7f\0\0\0\0\0\x01\0\0".as_slice(), &[7; 65_536]].concat();
     let expected = (vec![Owned::Binary(vec![7; 65_536])], None);
-    let smallest = if cfg!(miri) { 1_000 } else { 1 };
-    for piece in [smallest, 1_001, 65_545, 65_546] {
+    // Byte by byte is too long for Miri.
+    for piece in [1, 1_000, 65_545, 65_546].into_iter().skip(usize::from(cfg!(miri))) {
         assert_eq!(feed(Role::Client, BYTES_MAX, long.chunks(piece)), expected);
     }
 }
