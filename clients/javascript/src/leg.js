@@ -152,6 +152,7 @@ export class Leg {
 
   /**
    * Takes out of the set. Nothing of these patterns comes any more, unless another one matches it.
+   * Where the connection breaks, or the server has ended it, that is done.
    * @param {string[]} patterns
    */
   async unsubscribe(patterns) {
@@ -159,8 +160,11 @@ export class Leg {
     const error = new FanfareError("unsubscribed", "unsubscribed before the reply came");
     this.#calls.settle(held.map((pattern) => ({ pattern, error })));
     if (!this.#welcomed || held.length === 0) return;
-    const parts = chunks(held, this.#bytesMax);
-    await Promise.all(parts.map((channels) => this.request("unsubscribe", { channels })));
+    const ask = (/** @type {string[]} */ channels) =>
+      this.request("unsubscribe", { channels }).catch((error) => {
+        if (error.code !== "disconnected" && error.code !== "not_subscribed") throw error;
+      });
+    await Promise.all(chunks(held, this.#bytesMax).map(ask));
   }
 
   /**

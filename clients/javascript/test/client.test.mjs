@@ -106,6 +106,37 @@ test("a subscription that was not answered is asked for on the next connection",
   assert.equal((await done)[0].seq, 3);
 });
 
+test("unsubscribing while the connection breaks is done", async (test) => {
+  const { server, feed, peer } = await subscribed(test);
+  const gone = feed.unsubscribe("t.*");
+  await peer.next();
+  peer.socket.terminate();
+  await gone;
+  const again = await server.peer();
+  again.welcome();
+  const more = feed.subscribe("u.*", ALL);
+  const { method, params } = await again.accept(3);
+  assert.deepEqual([method, params.channels], ["subscribe", ["u.*"]]);
+  await more;
+});
+
+test("unsubscribing what the server has ended is done; another refusal rejects", async (test) => {
+  const { feed, peer } = await subscribed(test);
+  const refuse = async (code) => {
+    const { method, req_id } = await peer.next();
+    peer.send({ method, success: false, req_id, error: { code, message: "why" } });
+  };
+  const gone = feed.unsubscribe("t.*");
+  await refuse("not_subscribed");
+  await gone;
+  const more = feed.subscribe("u.*", ALL);
+  await peer.accept(100);
+  await more;
+  const refused = feed.unsubscribe("u.*");
+  await refuse("param_unknown");
+  await assert.rejects(refused, { code: "param_unknown" });
+});
+
 test("gaps are told in the order of the stream", async (test) => {
   const seen = [];
   const { peer, events } = await subscribed(test, { onGap: (one) => seen.push(one) });

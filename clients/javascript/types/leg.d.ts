@@ -23,6 +23,7 @@ export class Leg {
     subscribe(patterns: string[], terms: Terms): Promise<any[]>;
     /**
      * Takes out of the set. Nothing of these patterns comes any more, unless another one matches it.
+     * Where the connection breaks, or the server has ended it, that is done.
      * @param {string[]} patterns
      */
     unsubscribe(patterns: string[]): Promise<void>;

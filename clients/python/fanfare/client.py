@@ -174,7 +174,10 @@ class Feed:
         return sorted(granted, key=lambda one: patterns.index(one.channel))
 
     async def unsubscribe(self, *channels: str | Iterable[str]) -> None:
-        """Ends subscriptions. What was received before still comes out of the iteration."""
+        """Ends subscriptions. What was received before still comes out of the iteration.
+
+        Without a connection there is nothing to end: the next one does not ask for them.
+        """
         patterns = _flat(channels)
 
         def one(link: Link) -> Coroutine[Any, Any, None]:
@@ -182,7 +185,8 @@ class Feed:
 
         for session in self.sessions:
             session.drop(patterns)
-        await self._on_all(one)
+        if any(session.up for session in self.sessions):
+            await self._on_all(one)
 
     async def verify(self, channel: str) -> Verified:
         """The server's hash of a channel's state, to be compared with `StateHash.of`."""

@@ -167,15 +167,18 @@ class Link:
         return [one for reply in replies for one in subscribed(reply)]
 
     async def unsubscribe(self, patterns: Sequence[str]) -> None:
-        """Unsubscribes."""
-        await self._ask(self.session.unsubscribe(patterns))
+        """Unsubscribes; what the server does not have any more is done."""
+        try:
+            await self._ask(self.session.unsubscribe(patterns), done="not_subscribed")
+        except LostError:
+            pass  # The next connection does not ask for them.
 
     async def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Any other request; its reply."""
         return (await self._ask([self.session.request(method, params)]))[0]
 
-    async def _ask(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
-        """The replies; all are waited for before the first error is raised."""
+    async def _ask(self, requests: Sequence[Request], done: str = "") -> list[dict[str, Any]]:
+        """The replies; all are waited for before the first error but `done` is raised."""
         loop = asyncio.get_running_loop()
         futures = []
         for request in requests:
@@ -190,7 +193,7 @@ class Link:
                 self._waiters.pop(request.id, None)
         for reply in replies:
             error = error_of(reply)
-            if error is not None:
+            if error is not None and error.code != done:
                 raise error
         return replies
 

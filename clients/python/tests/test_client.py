@@ -512,6 +512,67 @@ async def test_a_subscription_asked_for_while_the_connection_dies_is_asked_again
 
 
 @bounded
+async def test_unsubscribing_waits_for_no_connection() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.begin()
+        await ending.wait()
+        peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await asyncio.wait_for(unsubscribed.wait(), 5)
+        await peer.welcome()
+        assert (await peer.granted(0))["channels"] == ["b.*"]
+        await peer.stay()
+
+    ending, unsubscribed = asyncio.Event(), asyncio.Event()
+    async with ScriptedServer(first, second) as server:
+        async with fanfare.connect(server.url) as feed:
+            await feed.subscribe("a.*")
+            ending.set()
+            while feed.sessions[0].up:
+                await asyncio.sleep(0.001)
+            await feed.unsubscribe("a.*")
+            unsubscribed.set()
+            await feed.subscribe("b.*")
+            assert list(feed.subscriptions) == ["b.*"]
+
+
+@bounded
+async def test_unsubscribing_while_the_connection_dies_is_done() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.begin()
+        await peer.expect("unsubscribe")
+        peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome()
+        assert (await peer.granted(0))["channels"] == ["b.*"]
+        await peer.stay()
+
+    async with ScriptedServer(first, second) as server:
+        async with fanfare.connect(server.url) as feed:
+            await feed.subscribe("a.*")
+            await feed.unsubscribe("a.*")
+            await feed.subscribe("b.*")
+
+
+@bounded
+async def test_unsubscribing_what_the_server_has_ended_is_done_and_other_refusals_are_errors() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        for code in ("not_subscribed", "rate_limited"):
+            error = {"code": code, "message": "why", "retryable": False}
+            await peer.reply(await peer.expect("unsubscribe"), success=False, error=error)
+        await peer.stay()
+
+    async with ScriptedServer(script) as server:
+        async with fanfare.connect(server.url) as feed:
+            await feed.unsubscribe("a.*")
+            with pytest.raises(fanfare.RequestError, match="rate_limited"):
+                await feed.unsubscribe("a.*")
+
+
+@bounded
 async def test_verify_gives_the_hash_and_the_copy_agrees() -> None:
     async def script(peer: Peer) -> None:
         await peer.begin()
