@@ -363,7 +363,7 @@ class Link:
             entries = reply.body.get("result")
             lost = [one["channel"] for one in entries if "error" in one] if entries else None
             channels = reply.request.params["channels"] if lost is None else lost
-            self.session.drop(channels)
+            self.session.ended(channels)
             items.append(State("unsubscribed", self.url, str(error), channels=tuple(channels)))
 
     def _notice(self, notice: Notice, items: list[Item]) -> None:

@@ -68,6 +68,7 @@ class Request:
     terms: Terms | None = None
     full: bool = False
     automatic: bool = False
+    dropped: set[str] = field(default_factory=set)  # Patterns that nobody wants any more.
 
     @property
     def text(self) -> str:
@@ -196,6 +197,12 @@ class Session:
         ]
 
     def drop(self, patterns: Sequence[str]) -> None:
+        """The application wants these patterns no more, nor what was asked of them until now."""
+        for request in self._pending.values():
+            request.dropped.update(patterns)
+        self.ended(patterns)
+
+    def ended(self, patterns: Sequence[str]) -> None:
         """From now on these patterns are not asked for any more."""
         for pattern in patterns:
             self._subscriptions.pop(pattern, None)
@@ -398,30 +405,34 @@ class Session:
                 if request.automatic and not entry["error"].get("retryable"):
                     self._subscriptions.pop(pattern, None)
                 continue
+            resumed = entry.get("resumed", False)
+            if resumed or request.params["snapshot"]:
+                coming[pattern] = entry["seq"]
+            if pattern in request.dropped:
+                continue
             one = self._subscriptions.setdefault(pattern, _Subscription(pattern, terms))
             one.terms = terms
-            resumed = entry.get("resumed", False)
             # A node that is behind the one before it sends nothing up to what was claimed.
             had = request.params["resume"]["seq"] if resumed else 0
             one.base = max(one.base, entry["seq"], had)
             _note_terms(one, entry)
             if "resume" not in request.params:
                 gaps.extend(self._interrupted(one, entry["seq"]))
-            if resumed or request.params["snapshot"]:
+            if pattern in coming:
                 # What the server has lost (`ahead`) cannot be claimed of it again.
                 one.claim = None if entry.get("why") == "ahead" else claims.get(pattern)
                 one.recovering = True
                 if one.claim is None and "resume" not in request.params:
                     one.began = Position(self.epoch, entry["seq"])
-                coming[pattern] = entry["seq"]
             else:
                 one.claim = Position(self.epoch, entry["seq"])
                 one.recovering = False
             start = had if resumed else entry["seq"]
             if self.since == _NEVER or not resumed:
                 self.since = start
-        if coming:
-            recovery = _Recovery(frozenset(coming), set(coming), max(coming.values()), request.full)
+        wanted = set(coming) - request.dropped
+        if wanted:
+            recovery = _Recovery(frozenset(coming), wanted, max(coming.values()), request.full)
             self._recoveries.append(recovery)
         self._terms_changed()
         return gaps
@@ -450,7 +461,7 @@ class Session:
         if kind == "gap":
             return [self._gap(message)]
         if kind == "unsubscribed":
-            self.drop(message["channels"])
+            self.ended(message["channels"])
         elif kind == "tier":
             self._tier_noted(message["interval_ms"])
         return [Notice(kind, message)]

@@ -214,6 +214,46 @@ def test_what_is_unsubscribed_while_it_is_recovered_holds_up_nothing(session: Se
     assert session.receive(control("snapshot_end", channels=["b.*"], seq=20)) == []
 
 
+def test_what_is_dropped_while_it_is_asked_for_does_not_come_back(session: Session) -> None:
+    subscribe(session, "a.*", 10)
+    ended(session, "a.*", 10)
+    session.disconnected()
+    session.connected("E")
+    (automatic,) = session.resubscribe()
+    (request,) = session.subscribe(["b.*", "c.*"], Terms(policy="all"), full=True)
+    session.drop(["a.*", "b.*"])
+    granted(session, automatic.id, "a.*", 20, resumed=True)
+    entries = [{"channel": one, "policy": "all", "seq": 20} for one in ("b.*", "c.*")]
+    reply = {"method": "subscribe", "success": True, "req_id": request.id, "result": entries}
+    session.receive(json.dumps(reply))
+    assert list(session.subscriptions) == ["c.*"]
+    session.receive(control("replay_end", channels=["a.*"], seq=20))
+    session.receive(control("snapshot_end", channels=["b.*", "c.*"], seq=20))
+    assert session.claims() == {"c.*": Position("E", 20)}
+
+
+def test_of_two_requests_for_a_pattern_that_was_dropped_between_the_later_one_counts(
+    session: Session,
+) -> None:
+    (before,) = session.subscribe(["a.*"], Terms(policy="all"), full=True)
+    session.drop(["a.*"])
+    (after,) = session.subscribe(["a.*"], Terms(policy="latest"), full=True)
+    granted(session, before.id, "a.*", 10)
+    assert session.subscriptions == {}
+    granted(session, after.id, "a.*", 11)
+    assert session.subscriptions == {"a.*": Terms(policy="latest")}
+
+
+def test_a_subscription_asked_for_when_the_server_ends_the_one_before_it_is_kept(
+    session: Session,
+) -> None:
+    subscribe(session, "a.*", 10)
+    (request,) = session.subscribe(["a.*"], Terms(policy="latest"), full=True)
+    session.receive(control("unsubscribed", channels=["a.*"], seq=11, cause="max_age"))
+    granted(session, request.id, "a.*", 12)
+    assert session.subscriptions == {"a.*": Terms(policy="latest")}
+
+
 def test_requests_are_cut_to_what_the_server_takes(session: Session) -> None:
     patterns = [f"channel.{number:05}.{'x' * 200}" for number in range(1_500)]
     requests = session.subscribe(patterns, Terms(), full=True)
