@@ -24,7 +24,14 @@ from .buffer import Buffer
 from .delivery import Delivery
 from .errors import ClosedError, FanfareError, ProtocolError, RefusedError, RequestError
 from .messages import Event, Gap, ParseFloat, State, Subscribed, Terms, parse_control
-from .retry import HEARTBEATS_MISSED_MAX, Backoff, code_is_final, retry_after_s, status_is_final
+from .retry import (
+    CREDENTIAL_EXPIRED,
+    HEARTBEATS_MISSED_MAX,
+    Backoff,
+    code_is_final,
+    retry_after_s,
+    status_is_final,
+)
 from .route import Route
 from .session import Arrival, Notice, Recovered, Reply, Request, Session, error_of, subscribed
 
@@ -128,7 +135,7 @@ class Link:
             except ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else 1006
                 reason = closed.rcvd.reason if closed.rcvd else "the stream ended"
-                if closed.rcvd and code_is_final(code):
+                if closed.rcvd and self._is_final(code):
                     raise ClosedError(code, reason) from None
                 self.why = f"{code} {reason}"
             except ssl.SSLCertVerificationError as error:
@@ -387,14 +394,30 @@ class Link:
         token = self._owner.options.token
         if token is None or isinstance(token, str):
             return token
-        answer = token()
-        return await answer if inspect.isawaitable(answer) else answer
+        try:
+            answer = token()
+            return await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:
+            # At the first connect it may be a mistake; later on it is one that passes.
+            if not any(session.epoch for session in self._owner.sessions):
+                raise
+            raise _AgainError(f"no token: {error!r}") from error
 
     async def _renew(self) -> None:
-        try:
-            await self.call("auth", {"token": await self._token()})
-        except (RequestError, LostError) as error:
-            log.warning("the credential was not renewed: %s", error)
+        """Shows the next credential, in as many attempts as the connection has time for."""
+        socket, backoff = self._socket, Backoff()
+        while self._socket is socket:
+            try:
+                await self.call("auth", {"token": await self._token()})
+                return
+            except (_AgainError, RequestError) as error:
+                log.warning("the credential was not renewed: %s", error)
+                await asyncio.sleep(backoff.next())
+
+    def _is_final(self, code: int) -> bool:
+        """An expired credential is no end where another one can be asked for."""
+        renewable = code == CREDENTIAL_EXPIRED and callable(self._owner.options.token)
+        return code_is_final(code) and not renewable
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(_unless_lost(work))

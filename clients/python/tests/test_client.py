@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from decimal import Decimal
 from typing import Any
 
@@ -402,6 +403,93 @@ async def test_a_token_is_asked_anew_and_renewed_before_it_ends() -> None:
                 await asyncio.sleep(0.01)
         shown = [request.headers["Authorization"] for request in server.requests]
         assert shown == ["Bearer token-1", "Bearer token-3"]
+
+
+@bounded
+async def test_a_token_function_that_fails_is_asked_again() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.begin()
+        await peer.event(1, 0)
+        await peer.control("auth_expiring", expires_in_ms=60_000)
+        request = await peer.expect("auth")
+        assert request["params"] == {"token": "token-4"}
+        await peer.reply(request)
+        peer.cut()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.granted(1, resumed=True)
+        await peer.event(2, 1)
+        await peer.stay()
+
+    def token() -> str:
+        nonlocal asked
+        asked += 1
+        if asked in (2, 3, 5, 6):
+            raise ValueError("nobody knows you today")
+        return f"token-{asked}"
+
+    asked = 0
+    states: list[fanfare.State] = []
+    async with ScriptedServer(first, second) as server:
+        async with fanfare.connect(server.url, token=token, on_state=states.append) as feed:
+            await feed.subscribe("trade.*", policy="all")
+            assert await next_seqs(feed, 2) == [1, 2]
+        shown = [request.headers["Authorization"] for request in server.requests]
+        assert shown == ["Bearer token-1", "Bearer token-7"]
+    why = [state.why for state in states if state.kind == "reconnecting"]
+    assert len(why) == 3 and "nobody knows you" in why[1] and "nobody knows you" in why[2]
+
+
+@bounded
+async def test_a_credential_that_was_refused_is_followed_by_the_next_one() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.control("auth_expiring", expires_in_ms=60_000)
+        error = {"code": "auth_failed", "message": "it has expired", "retryable": False}
+        request = await peer.expect("auth")
+        await peer.reply(request, success=False, error=error)
+        again = await peer.expect("auth")
+        assert [request["params"], again["params"]] == [{"token": "2"}, {"token": "3"}]
+        await peer.reply(again)
+
+    numbers = itertools.count(1)
+    async with ScriptedServer(script) as server:
+        async with fanfare.connect(server.url, token=lambda: str(next(numbers))):
+            await server.played()
+
+
+@bounded
+async def test_a_token_function_that_fails_before_the_first_connection_is_an_error() -> None:
+    def token() -> str:
+        raise ValueError("nobody knows you")
+
+    async with ScriptedServer() as server:
+        with pytest.raises(ValueError, match="nobody knows you"):
+            await fanfare.connect(server.url, token=token).__aenter__()
+
+
+@bounded
+async def test_an_expired_credential_is_the_end_unless_there_is_a_function_for_the_next() -> None:
+    async def expired(peer: Peer) -> None:
+        await peer.begin()
+        await peer.socket.close(4002, "the credential has expired")
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.granted(0, resumed=True)
+        await peer.event(1, 0)
+        await peer.stay()
+
+    async with ScriptedServer(expired, second) as server:
+        async with fanfare.connect(server.url, token=lambda: "another") as feed:
+            await feed.subscribe("trade.*", policy="all")
+            assert await next_seqs(feed, 1) == [1]
+    async with ScriptedServer(expired) as server:
+        async with fanfare.connect(server.url, token="fixed") as feed:
+            await feed.subscribe("trade.*")
+            with pytest.raises(fanfare.ClosedError, match="expired"):
+                await anext(feed)
 
 
 @bounded
