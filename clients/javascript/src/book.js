@@ -3,6 +3,7 @@
 // decimals, never rounded.
 
 /** @typedef {[price: string | number, quantity: string | number]} LevelLike */
+/** @typedef {{ bids?: LevelLike[], asks?: LevelLike[] }} Levels of both sides, or of one */
 /** @typedef {{ price: string, quantity: string }} Level */
 
 /**
@@ -103,7 +104,7 @@ export class Book {
 
   /**
    * Begins anew.
-   * @param {{ bids: LevelLike[], asks: LevelLike[] }} levels
+   * @param {Levels} levels
    */
   snapshot(levels) {
     this.#bids.levels = [];
@@ -113,9 +114,9 @@ export class Book {
 
   /**
    * Sets levels.
-   * @param {{ bids: LevelLike[], asks: LevelLike[] }} levels
+   * @param {Levels} levels
    */
-  update({ bids, asks }) {
+  update({ bids = [], asks = [] }) {
     for (const level of bids) this.#bids.set(level);
     for (const level of asks) this.#asks.set(level);
   }

@@ -72,6 +72,15 @@ test("a book keeps the best price first and what it was given", () => {
   ]);
 });
 
+test("a change may be of one side only, and a snapshot may have one", () => {
+  const book = new Book();
+  book.apply({ kind: "snapshot", data: { asks: [["60001.40", "1"]] } });
+  book.apply({ kind: "update", data: { bids: [["60001.20", "5"]] } });
+  book.apply({ kind: "update", data: { asks: [["60001.40", "2"]] } });
+  assert.deepEqual(book.bids, [{ price: "60001.20", quantity: "5" }]);
+  assert.deepEqual(book.asks, [{ price: "60001.40", quantity: "2" }]);
+});
+
 const SNAPSHOT = { lastUpdateId: 100, bids: [["1", "1"]], asks: [["2", "1"]] };
 const diff = (U, u, pu) => ({ U, u, pu, b: [["1", String(u)]], a: [] });
 

@@ -13,20 +13,14 @@ export class Book {
     get asks(): readonly Level[];
     /**
      * Begins anew.
-     * @param {{ bids: LevelLike[], asks: LevelLike[] }} levels
+     * @param {Levels} levels
      */
-    snapshot(levels: {
-        bids: LevelLike[];
-        asks: LevelLike[];
-    }): void;
+    snapshot(levels: Levels): void;
     /**
      * Sets levels.
-     * @param {{ bids: LevelLike[], asks: LevelLike[] }} levels
+     * @param {Levels} levels
      */
-    update({ bids, asks }: {
-        bids: LevelLike[];
-        asks: LevelLike[];
-    }): void;
+    update({ bids, asks }: Levels): void;
     /**
      * Takes an event of a feed whose data is `{bids, asks}`.
      * @param {{ kind: string, data: any }} event
@@ -69,6 +63,13 @@ export class BinanceDepth extends Book {
     #private;
 }
 export type LevelLike = [price: string | number, quantity: string | number];
+/**
+ * of both sides, or of one
+ */
+export type Levels = {
+    bids?: LevelLike[];
+    asks?: LevelLike[];
+};
 export type Level = {
     price: string;
     quantity: string;
