@@ -61,6 +61,8 @@ import { StateHash } from "./statehash.js";
 /** @typedef {{ content: Content, position: Position | undefined }} Item */
 
 const QUEUE_CHARS_MAX = 64 * 1024 * 1024;
+// As many times more may wait while a call does: its reply lies behind them.
+const QUEUE_LIFTED = 16;
 const VERIFY_TRIES = 5;
 const OPTIONS = new Set([
   "mode",
@@ -105,6 +107,10 @@ export class Feed {
   #queue = new Queue(({ content }) => ("event" in content ? content.event.text.length : 0));
   #queueMax;
   #full = false;
+  /** How many may wait before a socket that was paused is closed. */
+  #pausedMax = 0;
+  /** @type {Set<(error: FanfareError) => void>} What refuses the calls that wait for a reply. */
+  #calls = new Set();
   /** @type {Set<Leg>} */
   #failed = new Set();
   /** @type {FanfareError | undefined} */
@@ -177,7 +183,7 @@ export class Feed {
   /**
    * Adds patterns to the set; they are subscribed to again after every reconnect. Resolves with
    * the server's entries: the terms in effect. Rejects when the server refuses one; those that it
-   * took stay.
+   * took stay. Rejects with `overflow` when too much came before the reply; then all of them stay.
    * @param {string | string[]} patterns
    * @param {Terms} [terms]
    * @returns {Promise<any[]>}
@@ -190,7 +196,7 @@ export class Feed {
     this.#mustBeOpen();
     const legs = this.#legs.filter((leg) => !this.#failed.has(leg));
     const answers = legs.map((leg) => leg.subscribe(list, all));
-    return firstAnswer(answers);
+    return this.#call(firstAnswer(answers));
   }
 
   /**
@@ -200,7 +206,8 @@ export class Feed {
   async unsubscribe(patterns) {
     const list = [patterns].flat();
     for (const pattern of list) this.#merge?.forget(pattern);
-    await Promise.all(this.#legs.map((leg) => leg.unsubscribe(list)));
+    const done = Promise.all(this.#legs.map((leg) => leg.unsubscribe(list)));
+    await (this.#legs.some((leg) => leg.connected) ? this.#call(done) : done);
   }
 
   /**
@@ -208,13 +215,13 @@ export class Feed {
    * @returns {Promise<any[]>}
    */
   async list() {
-    return (await this.#anyLeg().request("list")).result;
+    return (await this.#call(this.#anyLeg().request("list"))).result;
   }
 
   /** The milliseconds of a round trip, replies before it included. */
   async ping() {
     const start = performance.now();
-    await this.#anyLeg().request("ping");
+    await this.#call(this.#anyLeg().request("ping"));
     return performance.now() - start;
   }
 
@@ -224,6 +231,14 @@ export class Feed {
    * @returns {Promise<Verified>}
    */
   async verify(channel) {
+    return this.#call(this.#verify(channel));
+  }
+
+  /**
+   * @param {string} channel
+   * @returns {Promise<Verified>}
+   */
+  async #verify(channel) {
     /** @type {Verified} */
     let verified = /** @type {any} */ (undefined);
     for (let tries = 0; tries < VERIFY_TRIES; tries += 1) {
@@ -262,15 +277,17 @@ export class Feed {
         continue;
       }
       this.#position = item.position;
-      if (this.#full && this.#queue.length <= this.#queueMax / 4) {
-        this.#full = false;
-        for (const leg of this.#legs) leg.resume();
-      }
+      if (this.#full && this.#queue.length <= this.#queueMax / 4) this.#resume();
       const { content } = item;
       if ("event" in content) return { done: false, value: content.event };
       if ("gap" in content) this.#options.onGap?.(content.gap);
       else this.#options.onState?.(content.state);
     }
+  }
+
+  #resume() {
+    this.#full = false;
+    for (const leg of this.#legs) leg.resume();
   }
 
   #wake() {
@@ -341,19 +358,48 @@ export class Feed {
    * @returns {"take" | "leave"}
    */
   #room(leg) {
-    const { overflow = "close" } = this.#options;
-    if (overflow === "drop" || !this.#isFull()) return "take";
-    this.#full = true;
+    if (!this.#mustStop()) return "take";
+    this.#refuseCalls();
     // What `ws` has read before it paused still comes, at most as much again.
-    if (overflow === "pause" && this.#queue.length < 2 * this.#queueMax && leg.pause()) {
-      return "take";
-    }
+    if (!this.#full) this.#pausedMax = this.#queue.length + this.#queueMax;
+    this.#full = true;
+    const mayPause = this.#options.overflow === "pause" && this.#queue.length < this.#pausedMax;
+    if (mayPause && leg.pause()) return "take";
     leg.suspend();
     return "leave";
   }
 
-  #isFull() {
-    return this.#queue.length >= this.#queueMax || this.#queue.chars >= QUEUE_CHARS_MAX;
+  /** Whether no more may be taken. */
+  #mustStop() {
+    const times = this.#calls.size > 0 ? QUEUE_LIFTED : 1;
+    return this.#options.overflow !== "drop" && this.#isFull(times * this.#queueMax);
+  }
+
+  #isFull(max = this.#queueMax) {
+    return this.#queue.length >= max || this.#queue.chars >= QUEUE_CHARS_MAX;
+  }
+
+  /**
+   * Waits for the answer to a call, and lets what comes before it into the queue.
+   * @template T
+   * @param {Promise<T>} answer
+   * @returns {Promise<T>}
+   */
+  #call(answer) {
+    return new Promise((resolve, reject) => {
+      this.#calls.add(reject);
+      if (this.#mustStop()) this.#refuseCalls();
+      else if (this.#full) this.#resume();
+      answer.then(resolve, reject).finally(() => this.#calls.delete(reject));
+    });
+  }
+
+  #refuseCalls() {
+    const text = `no reply yet; ${this.#queue.length} events wait to be iterated over before it`;
+    for (const refuse of this.#calls) {
+      refuse(new FanfareError("overflow", text, { retryable: true }));
+    }
+    this.#calls.clear();
   }
 
   /** @param {{ event: FeedEvent } | { gap: Gap }} item */

@@ -62,7 +62,10 @@ export class FanfareError extends Error {
   constructor(code, message, { retryable = false, result, closeCode } = {}) {
     super(message);
     this.name = "FanfareError";
-    /** For programs; the codes of docs/PROTOCOL.md, and `closed`, `refused`, `disconnected`. */
+    /**
+     * For programs; the codes of docs/PROTOCOL.md, and `closed`, `refused`, `disconnected`,
+     * `overflow`, `unsubscribed`.
+     */
     this.code = code;
     /** Whether the same request may succeed later. */
     this.retryable = retryable;

@@ -470,6 +470,81 @@ test("with overflow 'pause' the socket is not read until there is room", async (
   assert.equal(server.sockets.clients.size, 1, "the connection has stayed");
 });
 
+/** A call whose reply is still to come behind `count` events, and a queue of 4. */
+async function waiting(test, count, options = {}) {
+  const { server, feed, peer, events } = await subscribed(test, { queue: 4, ...options });
+  const done = feed.subscribe("u.*", ALL);
+  const request = await peer.next();
+  const all = Array.from({ length: count }, (_, at) => 101 + at);
+  const sent = all.map((seq) => event("t.a", seq, seq - 1));
+  peer.send(...sent);
+  return { server, peer, events, done, request, all, sent };
+}
+
+for (const overflow of ["close", "pause"]) {
+  test(`with overflow '${overflow}' a call is answered behind more than the queue holds`, async (test) => {
+    const { server, peer, events, done, request, all } = await waiting(test, 60, { overflow });
+    peer.send(yes(request, 160), heartbeat(160));
+    assert.equal((await done)[0].seq, 160);
+    assert.deepEqual(await seqs(events, 60), all);
+    assert.equal(server.sockets.clients.size, 1, "the connection has stayed");
+  });
+}
+
+const OVERFLOW = { code: "overflow", retryable: true, message: /64 events wait/ };
+
+test("a call is refused behind far more than that, and its patterns stay in the set", async (test) => {
+  const { server, peer, events, done, all, sent } = await waiting(test, 66);
+  await assert.rejects(done, OVERFLOW);
+  assert.equal(await peer.closed, 1000);
+  const came = await seqs(events, 64);
+  const again = await server.peer();
+  again.welcome();
+  await again.accept(166, { resumed: true });
+  const { params } = await again.accept(166);
+  assert.deepEqual(params.channels, ["u.*"]);
+  again.send(...sent);
+  assert.deepEqual([...came, ...(await seqs(events, 2))], all);
+});
+
+test("with overflow 'pause' a call that is refused leaves the connection as it is", async (test) => {
+  const { server, events, done, all } = await waiting(test, 66, { overflow: "pause" });
+  await assert.rejects(done, OVERFLOW);
+  assert.deepEqual(await seqs(events, 66), all);
+  assert.equal(server.sockets.clients.size, 1);
+});
+
+test("a call goes on reading after a full queue had closed the connection", async (test) => {
+  const { server, feed, peer, events } = await flooded(test, {});
+  assert.equal(await peer.closed, 1000);
+  const more = feed.subscribe("u.*", ALL);
+  const again = await server.peer();
+  again.welcome();
+  await again.accept(110, { resumed: true });
+  const rest = [105, 106, 107, 108, 109, 110];
+  again.send(...rest.map((seq) => event("t.a", seq, seq - 1)));
+  await again.accept(110);
+  await more;
+  assert.deepEqual(await seqs(events, 10), [101, 102, 103, 104, ...rest]);
+});
+
+test("a call goes on reading after a full queue had paused the socket", async (test) => {
+  let read = 0;
+  let paused;
+  const isPaused = new Promise((resolve) => (paused = resolve));
+  const parse = (raw) => {
+    if (++read === 9) paused();
+    return JSON.parse(raw);
+  };
+  const { server, feed, peer, events } = await flooded(test, { overflow: "pause", queue: 8, parse });
+  await isPaused;
+  const more = feed.subscribe("u.*", ALL);
+  await peer.accept(110);
+  await more;
+  assert.deepEqual(await seqs(events, 10), [101, 102, 103, 104, 105, 106, 107, 108, 109, 110]);
+  assert.equal(server.sockets.clients.size, 1, "the connection has stayed");
+});
+
 test("verify compares at the seq of the answer, whatever comes first", async (test) => {
   const { peer, feed, events } = await subscribed(test, { hash: true });
   const texts = [

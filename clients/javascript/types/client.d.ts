@@ -21,7 +21,7 @@ export class Feed {
     /**
      * Adds patterns to the set; they are subscribed to again after every reconnect. Resolves with
      * the server's entries: the terms in effect. Rejects when the server refuses one; those that it
-     * took stay.
+     * took stay. Rejects with `overflow` when too much came before the reply; then all of them stay.
      * @param {string | string[]} patterns
      * @param {Terms} [terms]
      * @returns {Promise<any[]>}

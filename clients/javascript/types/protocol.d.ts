@@ -113,7 +113,10 @@ export class FanfareError extends Error {
         result?: any[];
         closeCode?: number;
     });
-    /** For programs; the codes of docs/PROTOCOL.md, and `closed`, `refused`, `disconnected`. */
+    /**
+     * For programs; the codes of docs/PROTOCOL.md, and `closed`, `refused`, `disconnected`,
+     * `overflow`, `unsubscribed`.
+     */
     code: string;
     /** Whether the same request may succeed later. */
     retryable: boolean;
