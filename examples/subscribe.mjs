@@ -25,7 +25,7 @@ socket.onmessage = ({ data: text }) => {
   } else if (message.channel === "control") {
     if (message.type === "gap") {
       accounted = Math.max(accounted, message.to);
-      console.error(`missed ${message.missed} of ${message.channels}`);
+      console.error(`missed ${message.missed ?? "some"} of ${message.channels}`);
     } else if (message.type === "heartbeat") {
       accounted = message.seq;
     }

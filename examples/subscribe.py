@@ -24,7 +24,8 @@ with connect(url, subprotocols=["fanfare.v1.json"], max_size=None) as socket:
         elif message["channel"] == "control":
             if message["type"] == "gap":
                 accounted = max(accounted, message["to"])
-                print(f"missed {message['missed']} of {message['channels']}", file=sys.stderr)
+                missed = message.get("missed", "some")  # absent where nobody knows
+                print(f"missed {missed} of {message['channels']}", file=sys.stderr)
             elif message["type"] == "heartbeat":
                 accounted = message["seq"]
         else:

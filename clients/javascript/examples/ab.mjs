@@ -14,7 +14,7 @@ const feed = connect([a, b], {
   WebSocket,
   policy: "all",
   onGap: ({ channels, missed, cause }) =>
-    console.error(`missed ${missed} of ${channels}: ${cause}`),
+    console.error(`missed ${missed ?? "some"} of ${channels}: ${cause}`),
   onState: ({ state, url, why }) => console.error(state, url, why?.reason ?? ""),
 });
 process.on("SIGINT", () => feed.close());
