@@ -113,7 +113,7 @@ impl Connector {
         }
     }
 
-    /// An open connection has ended: another node's turn.
+    /// Another node's turn.
     pub(super) fn fail_over(&mut self) {
         self.route.handle_failure(self.taken().as_deref());
     }
@@ -134,17 +134,17 @@ impl Connector {
         thread.spawn(dial).map(|_| receiver).map_err(Error::Thread)
     }
 
-    /// A connection was made.
-    pub(super) fn opened(&mut self) {
-        self.opened_ns = Some(clock::now().monotonic_ns);
+    /// A connection was made, at `now_ns` (monotonic).
+    pub(super) fn opened(&mut self, now_ns: u64) {
+        self.opened_ns = Some(now_ns);
         if let Some((places, _)) = &self.beside {
             places.is_open.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The connection has ended: a good one lets the next wait be a short one.
-    pub(super) fn ended(&mut self) {
-        let lasted_ns = clock::now().monotonic_ns - self.opened_ns.unwrap_or_default();
+    /// An open connection has ended, at `now_ns`: a good one lets the next wait be a short one.
+    pub(super) fn ended(&mut self, now_ns: u64) {
+        let lasted_ns = self.opened_ns.map_or(0, |opened_ns| now_ns.saturating_sub(opened_ns));
         if lasted_ns >= RECONNECT_GOOD_MS * MS_NS {
             self.backoff.reset();
         }

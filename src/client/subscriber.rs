@@ -177,7 +177,7 @@ impl Subscriber {
     }
 
     fn open(&mut self, mut client: Client, give: &mut dyn FnMut(Item<'_>)) -> Result<(), Error> {
-        self.connector.opened();
+        self.connector.opened(clock::now().monotonic_ns);
         let place = self.session.progress.place();
         self.session.begin(client.security());
         match client.send_text(&self.subscription.request(place.as_ref())) {
@@ -192,9 +192,10 @@ impl Subscriber {
         }
     }
 
-    /// The connection is lost: another node's turn, unless the server has named one.
+    /// An open connection is lost: another node's turn, unless the server has named one.
     fn lose_open(&mut self, loss: Loss, give: &mut dyn FnMut(Item<'_>)) -> Result<(), Error> {
         if self.session.turn_ns.is_none() {
+        self.connector.ended(clock::now().monotonic_ns);
             self.connector.fail_over();
         }
         self.lose(loss, give)
@@ -202,7 +203,6 @@ impl Subscriber {
 
     /// The connection is lost, or was never made.
     fn lose(&mut self, loss: Loss, give: &mut dyn FnMut(Item<'_>)) -> Result<(), Error> {
-        self.connector.ended();
         let due_ns = self.connector.due_ns(loss, &mut |notice| give(Item::Notice(notice)))?;
         self.link = Link::Waiting(due_ns);
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::client::item::Notice;
+use crate::limits::RECONNECT_MS;
 use crate::protocol::ws::close::write_close;
 use crate::protocol::ws::frame::{Opcode, write_frame};
 use crate::shell::dial::Producer;
@@ -153,4 +154,26 @@ fn where_nobody_listens_the_first_thing_given_is_the_error() {
     let mut subscriber = subscription.start().unwrap();
     assert!(matches!(subscriber.next(), Some(Err(Error::Connection(ClientError::Refused(_))))));
     assert!(subscriber.next().is_none());
+}
+
+#[test]
+fn waits_grow_while_nobody_answers_however_long_the_last_connection_was() {
+    let subscription = Subscription::new(format!("ws://{}", nobody()), ["a"]);
+    let mut subscriber = subscription.start().unwrap();
+    // One that was made when the clock began, and has ended.
+    subscriber.connector.opened(0);
+    let mut waits_ms = Vec::new();
+    while waits_ms.len() < 40 {
+        if let Link::Waiting(due_ns) = &mut subscriber.link {
+            *due_ns = 0;
+        }
+        let note = |item: Item<'_>| {
+            if let Item::Notice(Notice::Lost { retry_ms, .. }) = item {
+                waits_ms.push(retry_ms);
+            }
+        };
+        subscriber.read(STEP, note).unwrap();
+    }
+    // Thirty of them are below half a minute, as chance has it.
+    assert!(waits_ms.iter().any(|ms| *ms > RECONNECT_MS), "{waits_ms:?}");
 }
