@@ -18,6 +18,8 @@ use crate::protocol::json::write_string;
 use crate::shell::clock;
 use crate::shell::signals::Stop;
 
+const MS_NS: u64 = 1_000_000;
+
 /// Subscribes to channels and compares what came of them with what the server has.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
@@ -52,6 +54,11 @@ struct Comparison {
     is_whole: bool,
     /// Why nothing can be compared.
     failed: Option<String>,
+    /// When the last request was made, and when the next one may be, monotonic nanoseconds.
+    asked_ns: u64,
+    due_ns: u64,
+    /// How long to wait since the server has said that it was asked too often; zero: it has not.
+    pause_ms: u64,
     /// Results, to be printed.
     lines: String,
     has_difference: bool,
@@ -119,7 +126,7 @@ impl Verify {
                 let left = left.join(", ");
                 return Err(Failure::Run(format!("not compared in time: {left}")));
             }
-            for request in comparison.requests(now_ns) {
+            if let Some(request) = comparison.request(now_ns) {
                 subscriber.ask(&request);
             }
         }
@@ -135,6 +142,9 @@ impl Comparison {
             open: channels.iter().map(open).collect(),
             is_whole: false,
             failed: None,
+            asked_ns: 0,
+            due_ns: 0,
+            pause_ms: 0,
             lines: String::new(),
             has_difference: false,
         }
@@ -151,13 +161,24 @@ impl Comparison {
             Item::Notice(_) => {}
             Item::Control(control) => {
                 if control.frame.method == Some("verify") {
-                    self.take_answer(control.text);
+                    if control.frame.success == Some(true) {
+                        self.take_answer(control.text);
+                    } else {
+                        self.wait_longer();
+                    }
                 }
             }
         }
     }
 
+    /// What is refused counts as well, so each wait is longer than the one before.
+    fn wait_longer(&mut self) {
+        self.pause_ms = (self.pause_ms * 2).max(VERIFY_MS);
+        self.due_ns = self.asked_ns + self.pause_ms * MS_NS;
+    }
+
     fn take_answer(&mut self, text: &str) {
+        (self.due_ns, self.pause_ms) = (0, 0);
         let mut scratch = text.as_bytes().to_vec();
         let Ok(Answer { result }) = simd_json::serde::from_slice(&mut scratch) else { return };
         let Theirs { channel, seq, values, hash } = result;
@@ -186,18 +207,20 @@ impl Comparison {
         self.open.swap_remove(at);
     }
 
-    /// What is to be asked now; an answer that came too late for its event is asked for again.
-    fn requests(&mut self, now_ns: u64) -> Vec<String> {
-        let is_due = |open: &&mut Open| now_ns >= open.asked_ns + VERIFY_MS * 1_000_000;
-        let open = self.open.iter_mut().filter(|_| self.is_whole).filter(is_due);
-        let ask = |open: &mut Open| {
-            open.asked_ns = now_ns;
-            let mut request = br#"{"method":"verify","params":{"channel":"#.to_vec();
-            write_string(&mut request, &open.channel);
-            request.extend_from_slice(b"}}");
-            String::from_utf8(request).expect("a name is ASCII")
-        };
-        open.map(ask).collect()
+    /// What is to be asked now, of one channel at a time; an answer that came too late for its
+    /// event is asked for again.
+    fn request(&mut self, now_ns: u64) -> Option<String> {
+        if !self.is_whole || now_ns < self.due_ns {
+            return None;
+        }
+        let is_due = |open: &&mut Open| now_ns >= open.asked_ns + VERIFY_MS * MS_NS;
+        let open = self.open.iter_mut().filter(is_due).min_by_key(|open| open.asked_ns)?;
+        (open.asked_ns, self.asked_ns) = (now_ns, now_ns);
+        self.due_ns = now_ns + VERIFY_MS * MS_NS;
+        let mut request = br#"{"method":"verify","params":{"channel":"#.to_vec();
+        write_string(&mut request, &open.channel);
+        request.extend_from_slice(b"}}");
+        Some(String::from_utf8(request).expect("a name is ASCII"))
     }
 }
 
@@ -235,15 +258,40 @@ mod tests {
         comparison.state.digest("a").unwrap().hash
     }
 
+    fn asked(comparison: &mut Comparison, now_ms: u64) -> Option<char> {
+        let request = comparison.request(now_ms * MS_NS)?;
+        let channel = request.strip_prefix(r#"{"method":"verify","params":{"channel":""#)?;
+        channel.strip_suffix("\"}}").unwrap().chars().next()
+    }
+
     #[test]
     fn nothing_is_asked_before_the_snapshot_is_whole_and_then_once_a_second() {
         let mut comparison = Comparison::new(&["a".into()]);
-        assert!(comparison.requests(5_000_000_000).is_empty());
+        assert_eq!(asked(&mut comparison, 5_000), None);
         comparison.take(Item::Notice(Notice::Whole { seq: 0 }));
-        let request = r#"{"method":"verify","params":{"channel":"a"}}"#;
-        assert_eq!(comparison.requests(5_000_000_000), [request]);
-        assert!(comparison.requests(5_999_999_999).is_empty());
-        assert_eq!(comparison.requests(6_000_000_000), [request]);
+        assert_eq!(asked(&mut comparison, 5_000), Some('a'));
+        assert_eq!(asked(&mut comparison, 5_999), None);
+        assert_eq!(asked(&mut comparison, 6_000), Some('a'));
+    }
+
+    #[test]
+    fn channels_are_asked_for_in_turn_and_later_if_that_was_too_often() {
+        const LIMITED: &str =
+            r#"{"method":"verify","success":false,"error":{"code":"rate_limited"}}"#;
+        let mut comparison = Comparison::new(&["a".into(), "b".into()]);
+        comparison.take(Item::Notice(Notice::Whole { seq: 0 }));
+        assert_eq!(asked(&mut comparison, 5_000), Some('a'));
+        assert_eq!(asked(&mut comparison, 5_001), None, "it has not answered");
+        give(&mut comparison, &answer(1, "0"));
+        assert_eq!(asked(&mut comparison, 5_002), Some('b'));
+        give(&mut comparison, LIMITED);
+        assert_eq!(asked(&mut comparison, 6_001), None);
+        assert_eq!(asked(&mut comparison, 6_002), Some('a'));
+        give(&mut comparison, LIMITED);
+        assert_eq!(asked(&mut comparison, 8_001), None, "twice as long");
+        assert_eq!(asked(&mut comparison, 8_002), Some('b'));
+        give(&mut comparison, &answer(1, "0"));
+        assert_eq!(asked(&mut comparison, 8_003), Some('a'));
     }
 
     #[test]

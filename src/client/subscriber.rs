@@ -130,7 +130,8 @@ impl Subscriber {
     }
 
     /// Sends a request beside the subscription; its answer comes as an [`Item::Control`]. Where
-    /// there is no connection it is lost; one that the server refuses ends the subscriber.
+    /// there is no connection it is lost; one that the server refuses ends the subscriber, except
+    /// that `verify` may be asked again later where the server was asked too often.
     pub fn ask(&mut self, request: &str) {
         if let Link::Open(client) = &mut self.link {
             // What is wrong with the connection is found by the next read.
@@ -194,8 +195,8 @@ impl Subscriber {
 
     /// An open connection is lost: another node's turn, unless the server has named one.
     fn lose_open(&mut self, loss: Loss, give: &mut dyn FnMut(Item<'_>)) -> Result<(), Error> {
-        if self.session.turn_ns.is_none() {
         self.connector.ended(clock::now().monotonic_ns);
+        if self.session.turn_ns.is_none() {
             self.connector.fail_over();
         }
         self.lose(loss, give)
@@ -328,7 +329,7 @@ impl Session {
     /// What a frame means for the connection.
     fn look(&mut self, frame: &Frame<'_>) {
         match frame.kind {
-            _ if frame.success == Some(false) => {
+            _ if frame.success == Some(false) && !was_too_often(frame) => {
                 self.broken = Some(Loss { why: Error::refused(frame), when: When::Never });
             }
             Some("welcome") => {
@@ -363,6 +364,12 @@ impl Session {
         };
         Some(Loss { why, when })
     }
+}
+
+/// Whether a refusal is of something that can be asked again, and is nothing that it ends.
+fn was_too_often(frame: &Frame<'_>) -> bool {
+    let code = frame.error.as_ref().and_then(|error| error.code);
+    frame.method == Some("verify") && code == Some("rate_limited")
 }
 
 /// Events, gaps and notices, one after the other; waits for them without end.

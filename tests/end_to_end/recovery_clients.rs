@@ -230,3 +230,19 @@ fn verify_finds_both_sides_equal_and_names_what_it_cannot_compare() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("channel_unknown"));
     assert_eq!(fanfare(&format!("verify {url} q.*")).output().unwrap().status.code(), Some(2));
 }
+
+#[test]
+fn verify_asks_for_many_channels_no_faster_than_the_server_allows() {
+    let server = Server::start("--command-burst 12 --command-rate 100");
+    let mut producer = server.producer();
+    let channels: Vec<_> = (0..40).map(|number| format!("q.{number}")).collect();
+    for channel in &channels {
+        producer.send(&format!("{{\"channel\":\"{channel}\",\"key\":\"k\",\"data\":1}}\n"));
+    }
+    eventually("they are there", || server.counter("events") >= 40);
+    let url = format!("ws://{}", server.listen);
+    let output = fanfare(&format!("verify {url} {}", channels.join(" "))).output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    assert_eq!(out.matches("equal    q.").count(), 40, "{out}");
+}
