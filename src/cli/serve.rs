@@ -15,7 +15,7 @@ use super::watch::{Display, watch};
 use crate::config::resolve::{Resolved, resolve};
 use crate::config::{LogSettings, Settings};
 use crate::server::{Reread, Server, StartError, check_access};
-use crate::shell::signals::Stop;
+use crate::shell::signals::{self, Stop};
 use crate::shell::supervisor;
 
 /// Serves events from sources to WebSocket subscribers.
@@ -97,11 +97,15 @@ impl Running {
         stop: io::Result<Stop>,
         reread: Option<Reread>,
     ) -> Result<Self, Failure> {
-        let stop = stop.map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let no_signals = |error| Failure::Run(format!("signals: {error}"));
+        let stop = stop.map_err(no_signals)?;
+        // A start takes as long as its journal, or the other end of a stream, makes it.
+        let beginning = signals::Beginning::new().map_err(no_signals)?;
         let server = Server::start(settings, reread).map_err(|error| match error {
             StartError::Access(error) => Failure::Usage(error.to_string()),
             error => Failure::Run(error.to_string()),
         })?;
+        drop(beginning);
         Ok(Self { server, stop })
     }
 

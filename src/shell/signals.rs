@@ -1,7 +1,7 @@
 //! SIGINT, SIGTERM and SIGHUP as values.
 //!
 //! Not here: what follows from them. Invariant: once installed, no signal that is taken ends the
-//! process by itself.
+//! process by itself, except while a [`Beginning`] lives.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::{Handle, Signals};
 
 #[derive(Debug, Default)]
@@ -27,6 +28,31 @@ pub struct Stop {
     receiver: Receiver<()>,
     asked: Arc<Asked>,
     handle: Handle,
+}
+
+/// While it lives, SIGINT and SIGTERM end the process at once and in order: a program that has not
+/// begun to serve has nothing to say goodbye to.
+#[derive(Debug)]
+pub struct Beginning(Arc<AtomicBool>);
+
+impl Beginning {
+    /// Begins.
+    ///
+    /// # Errors
+    /// The operating system's, when the handlers cannot be made.
+    pub fn new() -> io::Result<Self> {
+        let is_beginning = Arc::new(AtomicBool::new(true));
+        for signal in [SIGINT, SIGTERM] {
+            register_conditional_shutdown(signal, 0, Arc::clone(&is_beginning))?;
+        }
+        Ok(Self(is_beginning))
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Stop {

@@ -1,10 +1,13 @@
 //! The orderly stop: what clients see, how long it may take, and the exit code.
 
 use std::io::Write;
+use std::net::TcpListener;
 
 use fanfare::protocol::ws::frame::Opcode;
 
-use crate::support::{Client, Heard, KEY, Server, connect, eventually, read_to_end};
+use crate::support::{
+    Client, Heard, KEY, Server, connect, eventually, fanfare, read_to_end, signal as send_signal,
+};
 
 #[test]
 fn a_signal_closes_every_client_after_its_last_event_and_the_program_ends_with_0() {
@@ -47,6 +50,21 @@ fn a_second_signal_ends_the_wait_at_once() {
     assert!(matches!(mute.hear(), Heard::Close(Some(1001), _)));
     server.signal("INT");
     assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn a_signal_before_it_serves_ends_the_program_at_once() {
+    for signal in ["INT", "TERM"] {
+        // A server of streams that takes the connection and says nothing.
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = mute.local_addr().unwrap();
+        let source = format!("nats://{address}/MD");
+        let program = fanfare(&format!("serve --listen 127.0.0.1:0 --source {source}")).spawn();
+        let mut program = program.unwrap();
+        let _waits = mute.accept().unwrap();
+        send_signal(program.id(), signal);
+        assert_eq!(program.wait().unwrap().code(), Some(0));
+    }
 }
 
 #[test]

@@ -46,6 +46,12 @@ pub(crate) fn fanfare(arguments: &str) -> Command {
     command
 }
 
+/// Sends a process a signal such as `TERM`.
+pub(crate) fn signal(process: u32, name: &str) {
+    let process = process.to_string();
+    assert!(Command::new("kill").args(["-s", name, &process]).status().unwrap().success());
+}
+
 /// A folder of its own, gone when it is dropped.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -204,8 +210,7 @@ impl Server {
 
     /// Sends a signal such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let process = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &process]).status().unwrap().success());
+        signal(self.child.id(), name);
     }
 
     /// Waits for its end.
