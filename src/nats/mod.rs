@@ -28,6 +28,8 @@ use tokio::time::{Duration, sleep};
 pub use connection::{Create, EPOCH};
 pub use error::NatsError;
 pub use parcel::Outlet;
+#[cfg(test)]
+pub(crate) use parcel::outlet;
 pub use passages::{Desk, Judge};
 
 use crate::config::{Forward, NatsSource};

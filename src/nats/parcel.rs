@@ -103,3 +103,12 @@ impl Outlet {
         self.offered - self.settled.load(Ordering::Acquire)
     }
 }
+
+/// An outlet with room for `parcels` until they are taken, and what takes one: how many events it
+/// has.
+#[cfg(test)]
+pub(crate) fn outlet(parcels: usize) -> (Outlet, impl FnMut() -> Option<usize> + Send) {
+    let (sender, mut receiver) = crate::handoff::ring::ring(parcels);
+    let outlet = Outlet::new(sender, usize::MAX, Arc::default());
+    (outlet, move || receiver.receive().map(|parcel: Parcel| parcel.events.len()))
+}

@@ -227,7 +227,11 @@ impl Server {
     /// cut. `cancelled` is polled meanwhile: true ends the wait at once.
     pub fn stop(mut self, cancelled: impl Fn() -> bool) -> usize {
         self.drain.life.stop();
-        while self.shards.iter().any(|shard| !shard.is_finished()) && !cancelled() {
+        let is_busy = |server: &Self| {
+            server.shards.iter().any(|shard| !shard.is_finished())
+                || server.ingest.as_ref().is_some_and(|ingest| !ingest.is_finished())
+        };
+        while is_busy(&self) && !cancelled() {
             std::thread::sleep(Duration::from_millis(5));
         }
         if cancelled() {
