@@ -190,8 +190,28 @@ impl Sequencer {
         self.seq_last
     }
 
+    /// Whether there is room for an event that is to get its place elsewhere.
+    ///
+    /// # Errors
+    /// As for [`Self::handle_event`].
+    pub fn check(&self, event: &Event<'_>) -> Result<(), Refused> {
+        self.find(event.channel, event.key).map(drop)
+    }
+
     /// The channel and the slot of an event, new ones if need be.
     fn slot(&mut self, channel: &str, key: Option<&str>) -> Result<(ChannelId, SlotId), Refused> {
+        let (channel_known, slot_known) = self.find(channel, key)?;
+        let channel = channel_known.unwrap_or_else(|| self.add_channel(channel));
+        let slot = slot_known.unwrap_or_else(|| self.add_slot(channel, key));
+        Ok((channel, slot))
+    }
+
+    /// The channel and the slot of an event, as far as they are there; there is room for the rest.
+    fn find(
+        &self,
+        channel: &str,
+        key: Option<&str>,
+    ) -> Result<(Option<ChannelId>, Option<SlotId>), Refused> {
         let known = self.ids.get(channel).copied();
         if known.is_none() && self.channels.len() >= self.channels_max {
             return Err(Refused::TooManyChannels(self.channels_max));
@@ -203,9 +223,7 @@ impl Sequencer {
         if key.is_some() && slot_known.is_none() && self.key_count >= self.keys_max {
             return Err(Refused::TooManyKeys(self.keys_max));
         }
-        let channel = known.unwrap_or_else(|| self.add_channel(channel));
-        let slot = slot_known.unwrap_or_else(|| self.add_slot(channel, key));
-        Ok((channel, slot))
+        Ok((known, slot_known))
     }
 
     fn add_channel(&mut self, name: &str) -> ChannelId {
@@ -309,10 +327,14 @@ mod tests {
     fn a_refused_event_changes_nothing() {
         let mut sequencer = Sequencer::new(1, 1);
         sequencer.handle_event(&event("a", Some("x"), "0"), 0).unwrap();
-        let full = Refused::TooManyChannels(1);
-        assert_eq!(sequencer.handle_event(&event("b", None, "0"), 0), Err(full));
-        let full = Refused::TooManyKeys(1);
-        assert_eq!(sequencer.handle_event(&event("a", Some("y"), "0"), 0), Err(full));
+        for (refused, why) in [
+            (event("b", None, "0"), Refused::TooManyChannels(1)),
+            (event("a", Some("y"), "0"), Refused::TooManyKeys(1)),
+        ] {
+            assert_eq!(sequencer.check(&refused), Err(why));
+            assert_eq!(sequencer.handle_event(&refused, 0), Err(why));
+        }
+        assert_eq!(sequencer.check(&event("a", Some("x"), "0")), Ok(()));
         assert_eq!(sequencer.handle_event(&event("a", Some("x"), "0"), 0), Ok(2));
         assert_eq!(sequencer.next_batch().unwrap().channels.len(), 1);
     }

@@ -81,6 +81,8 @@ impl Feed {
     /// stream that it is to go to.
     pub fn offer(&self, event: &Event<'_>, ts_in: u64) -> Result<(), Refused> {
         if let Some(outlet) = &mut *self.0.outlet.borrow_mut() {
+            // It is refused here or by every node that reads it back.
+            self.0.sequencer.borrow().check(event)?;
             return match outlet.offer(event) {
                 true => Ok(()),
                 false => Err(Refused::TooLarge(outlet.bytes_max())),

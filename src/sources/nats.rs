@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::fanout::sequencer::Sequencer;
-use crate::limits::{CHANNEL_BYTES_MAX, STREAM_RETRY_MS};
+use crate::limits::STREAM_RETRY_MS;
 use crate::nats::chunk::Chunk;
 use crate::nats::subject::Flaw;
 use crate::nats::{Judge, Subscription};
@@ -144,14 +144,14 @@ impl<'a> Taker<'a> {
 }
 
 /// Whether the body is what an event of a producer's line may have as `data`; `limit` is what such
-/// a line may be long.
+/// a line may be long. It takes whatever a producer's line was taken with.
 fn judge(scanner: &mut Scanner, event: &Event<'_>, limit: usize) -> Result<(), Refusal> {
-    if event.data.len() + CHANNEL_BYTES_MAX >= limit {
+    if event.data.len() >= limit {
         return Err(LineError::TooLong { limit }.into());
     }
     scanner.scan(event.data)?;
     // Recordings have one event a line.
-    if memchr::memchr2(b'\n', b'\r', event.data).is_some() {
+    if memchr::memchr(b'\n', event.data).is_some() {
         return Err(LineError::Newline.into());
     }
     Ok(())

@@ -193,6 +193,41 @@ fn what_producers_send_to_a_node_comes_back_through_the_stream_once() {
 }
 
 #[test]
+fn what_no_node_would_take_is_refused_before_it_is_in_the_stream() {
+    let Some(nats) = NatsServer::start() else { return };
+    nats.publish("MD", "", "");
+    let stream = nats.stream("MD", "?forward=acked");
+    let node = Server::with_sources(&["tcp://127.0.0.1:0", &stream], "--channels-max 1");
+    let mut client = first_there(&node);
+    let mut producer = node.producer();
+    // Space within a line is the producer's own business.
+    producer.send("{\"channel\":\"a\",\"data\":[1,\r2]}\n");
+    let first = client.event();
+    assert_eq!((first.seq, first.data()), (1, "[1,\r2]"));
+    producer.send("{\"channel\":\"b\",\"data\":1}\n");
+    assert_eq!(producer.reply()["error"]["code"], "too_many_channels");
+    producer.send("{\"channel\":\"a\",\"data\":2}\n");
+    assert_eq!(client.event().seq, 2);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever_for_a_stream_that_takes_nothing() {
+    let Some(mut nats) = NatsServer::start() else { return };
+    nats.publish("MD", "", "");
+    let stream = nats.stream("MD", "?forward=acked");
+    let mut node = Server::with_sources(&["tcp://127.0.0.1:0", &stream], "");
+    nats.kill();
+    let mut producer = node.producer();
+    producer.send(&lines(0..1));
+    eventually("it was read", || node.stats()["ingest"]["bytes"].as_u64().unwrap() > 0);
+    node.signal("INT");
+    eventually("it stops", || node.log().contains("stopping; a second signal"));
+    node.signal("INT");
+    assert_eq!(node.end().code(), Some(0));
+    assert!(!node.log().contains("may not be in the stream"), "it has waited to the end");
+}
+
+#[test]
 fn what_is_published_again_under_the_same_name_is_taken_once() {
     let Some(nats) = NatsServer::start() else { return };
     let said = nats.publish("MD", "--id day-1", &lines(0..5));
