@@ -355,6 +355,14 @@ pub const POLL_EVENTS: usize = 64;
 /// Producers connected at once; each has a read buffer of [`READ_BYTES`].
 pub const PRODUCERS_MAX: u64 = 1_024;
 
+/// Milliseconds between two looks whether a producer that sends nothing may still be here.
+pub const PRODUCER_LOOK_MS: u64 = 1_000;
+
+/// Seconds of silence after which a peer that only sends is asked whether it is still there, those
+/// between two questions, and how many go unanswered before its connection is over: half a minute
+/// in all, so that a producer that comes back finds its place free.
+pub const KEEPALIVE_S: (u64, u64, u32) = (15, 5, 3);
+
 /// Bytes of error replies that are collected before they are written to a producer.
 pub const REPLY_BYTES: usize = 16 << 10;
 

@@ -15,9 +15,9 @@ use std::time::Duration;
 use futures_lite::{AsyncRead, AsyncWriteExt};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
-use crate::limits::READ_BYTES;
+use crate::limits::{KEEPALIVE_S, READ_BYTES};
 use crate::protocol::tls::Session;
 
 use super::certificates::Certificates;
@@ -54,7 +54,7 @@ impl Listener {
     /// The kernel's reason, for example that descriptors ran out.
     pub async fn accept(&self) -> Option<io::Result<Stream>> {
         let taken = self.0.accept().await?;
-        Some(taken.map(|(socket, _)| Stream::new(stream(socket))))
+        Some(taken.map(|(socket, _)| Stream::accepted(stream(socket))))
     }
 }
 
@@ -89,7 +89,15 @@ pub(super) fn cut(socket: RawFd) {
 const AF_UNSPEC: libc::sa_family_t = 0;
 
 impl Stream {
-    const fn new(socket: glommio::net::TcpStream) -> Self {
+    /// One that was just accepted; the kernel finds out if its peer is gone without a word.
+    fn accepted(socket: glommio::net::TcpStream) -> Self {
+        let (idle, interval, retries) = KEEPALIVE_S;
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(idle))
+            .with_interval(Duration::from_secs(interval))
+            .with_retries(retries);
+        // A Unix socket needs none: its peer is on this host.
+        let _ = with_socket(&socket, |socket| socket.set_tcp_keepalive(&keepalive));
         Self { socket, session: None, plain: Vec::new() }
     }
 
@@ -197,5 +205,28 @@ impl Stream {
         executor::within(patience, self.socket.write_all(bytes))
             .await
             .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_asks_a_peer_that_is_silent_whether_it_is_still_there() {
+        let doorman = Doorman::start(Arc::default()).unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let listener = Listener::new(socket.into(), &doorman).unwrap();
+        let thread = executor::start("net", None, move || async move {
+            let Stream { socket, .. } = listener.accept().await.unwrap().unwrap();
+            with_socket(&socket, |socket| (socket.keepalive(), socket.tcp_keepalive_time()))
+        });
+        let (is_asked, after) = thread.unwrap().join().unwrap();
+        assert!(is_asked.unwrap());
+        assert_eq!(after.unwrap(), Duration::from_secs(KEEPALIVE_S.0));
     }
 }

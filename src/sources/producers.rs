@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use crate::access::{Credential, Gate};
 use crate::config::mapping::MapRule;
 use crate::limits::{
-    AUTH_MS, CLOSE_MS, PRODUCERS_MAX, READ_BYTES, REPLY_BYTES, REPLY_MS, RETRY_MS,
+    AUTH_MS, CLOSE_MS, PRODUCER_LOOK_MS, PRODUCERS_MAX, READ_BYTES, REPLY_BYTES, REPLY_MS, RETRY_MS,
 };
 use crate::shell::certificates::Certificates;
 use crate::shell::executor;
@@ -89,6 +90,7 @@ pub async fn serve(listener: Listener, feed: Feed, settings: SourceSettings) {
 }
 
 const REPLY_TIME: Duration = Duration::from_millis(REPLY_MS);
+const LOOK_PERIOD: Duration = Duration::from_millis(PRODUCER_LOOK_MS);
 
 /// What all producers of one source share.
 struct Entrance {
@@ -173,10 +175,12 @@ impl Producer<'_> {
         let mut lines = Lines::new(self.entrance.line_bytes_max);
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
         loop {
-            let read = self.read_some(&mut buffer, start_ns).await;
-            let Some(read) = read else {
-                auth_required().write(&mut self.replies, 0);
-                return ControlFlow::Break(());
+            let read = match self.read_some(&mut buffer, start_ns).await {
+                Ok(read) => read,
+                Err(refusal) => {
+                    refusal.write(&mut self.replies, 0);
+                    return ControlFlow::Break(());
+                }
             };
             let Ok(count) = read else { return ControlFlow::Continue(()) };
             counters.bytes.add(count as u64);
@@ -197,14 +201,35 @@ impl Producer<'_> {
         }
     }
 
-    /// Reads once; none when somebody who has to show a credential took too long.
-    async fn read_some(&mut self, buffer: &mut [u8], start_ns: u64) -> Option<io::Result<usize>> {
-        if !self.publisher.is_stranger() {
-            return Some(self.stream.read(buffer).await);
+    /// Reads once.
+    ///
+    /// # Errors
+    /// Nothing came while the producer had a right to be here: the credential was not shown in
+    /// time, or has ended.
+    async fn read_some(
+        &mut self,
+        buffer: &mut [u8],
+        start_ns: u64,
+    ) -> Result<io::Result<usize>, Refusal> {
+        let Self { stream, entrance, publisher, .. } = self;
+        if entrance.gate.is_none() {
+            return Ok(stream.read(buffer).await);
         }
-        let waited = Duration::from_nanos(self.entrance.feed.now().monotonic_ns - start_ns);
-        let time = self.entrance.auth_time.saturating_sub(waited);
-        executor::within(time, self.stream.read(buffer)).await
+        if publisher.is_stranger() {
+            let waited = Duration::from_nanos(entrance.feed.now().monotonic_ns - start_ns);
+            let time = entrance.auth_time.saturating_sub(waited);
+            return executor::within(time, stream.read(buffer)).await.ok_or_else(auth_required);
+        }
+        // One read from look to look: of one that is begun again, bytes might be lost.
+        let mut read = pin!(stream.read(buffer));
+        loop {
+            if let Some(read) = executor::within(LOOK_PERIOD, read.as_mut()).await {
+                return Ok(read);
+            }
+            if let Some(refusal) = publisher.look(entrance.feed.now().unix_ns) {
+                return Err(refusal);
+            }
+        }
     }
 
     async fn take(&mut self, line: Line<'_>, ts_in: u64) -> ControlFlow<()> {

@@ -58,21 +58,26 @@ impl Publisher {
         if is_auth(line) {
             return Some(self.authenticate(line, now_ns));
         }
+        self.look(now_ns).map(Heard::Ended)
+    }
+
+    /// Why it may not go on, if it may not: rules change and credentials end.
+    pub fn look(&mut self, now_ns: u64) -> Option<Refusal> {
         let gate = self.gate.as_ref()?;
         match gate.recheck(&mut self.member) {
             None => {}
             Some(true) => self.allowed.clear(),
             Some(false) => {
                 let message = "the credential was revoked by the operator".into();
-                return Some(Heard::Ended(Refusal { code: "auth_revoked", message }));
+                return Some(Refusal { code: "auth_revoked", message });
             }
         }
         if gate.is_stranger(&self.member) {
-            return Some(Heard::Ended(auth_required()));
+            return Some(auth_required());
         }
         self.member.grant().is_expired(now_ns).then(|| {
             let message = Denied::Expired.text().into();
-            Heard::Ended(Refusal { code: "auth_expired", message })
+            Refusal { code: "auth_expired", message }
         })
     }
 

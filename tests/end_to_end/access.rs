@@ -269,7 +269,7 @@ fn rules_that_change_take_from_those_who_are_in_what_they_lost() {
     // The key is gone.
     change("[anonymous]\nsubscribe = [\">\"]");
     assert_eq!(client.closed(), 4003);
-    producer.publish("b", "2");
+    // Also that of a producer that sends nothing.
     assert_eq!(producer.reply()["error"]["code"], "auth_revoked");
     assert!(producer.has_ended());
     let answer = refused(&server, "", &bearer(&credential));
