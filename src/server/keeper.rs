@@ -114,9 +114,12 @@ impl Keeper {
                 ..Reply::done()
             };
         }
-        let message = wrong.join("; ");
+        let mut message = wrong.join("; ");
         for line in message.lines() {
             tracing::error!("what was in force before stays: {line}");
+        }
+        if !done.is_empty() {
+            message.push_str(&format!("; in force all the same: {}", done.join(", ")));
         }
         Reply::refused(Refusal { code: "reload_failed".into(), message })
     }

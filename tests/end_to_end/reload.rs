@@ -90,3 +90,17 @@ fn a_broken_file_changes_nothing_and_says_where() {
     });
     let _both = [Client::connect(&server), Client::connect(&server)];
 }
+
+#[test]
+fn what_is_in_force_beside_a_file_that_is_wrong_is_said() {
+    let folder = Folder::new();
+    let access = folder.file("access.toml", "[anonymous]\nsubscribe = [\">\"]\npublish = [\">\"]");
+    let (_server, control) = serve(&folder, &format!("access = {access:?}"));
+    write(&folder, &format!("access = {access:?}\naddress_connections_max = 1"));
+    folder.file("access.toml", "nonsense");
+    let (code, text) = reload(&control);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("access.toml:1: "), "{text}");
+    let rest = "in force all the same: settings (address_connections_max)";
+    assert!(text.trim_end().ends_with(rest), "{text}");
+}
