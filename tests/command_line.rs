@@ -27,6 +27,16 @@ fn without_arguments_it_shows_what_to_try_first() {
 }
 
 #[test]
+fn what_the_container_runs_passes_the_check() {
+    let file = include_str!("../packaging/Containerfile");
+    let (_, command) = file.split_once("\nCMD ").unwrap();
+    let command = command.replace('\\', " ");
+    let command: Vec<&str> = serde_json::from_str(&command).unwrap();
+    let (code, _, errors) = fanfare(&[&command[..], &["--check"]].concat(), &[]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+}
+
+#[test]
 fn the_shipped_file_passes_the_check_and_flags_win_over_variables_over_it() {
     let arguments = ["serve", "--config", "fanfare.toml", "--check", "--log-bytes", "8MiB"];
     let variables = [("FANFARE_LOG_BYTES", "16MiB"), ("FANFARE_HEARTBEAT", "1s")];
