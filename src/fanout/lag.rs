@@ -10,13 +10,14 @@
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::handoff::batch::{ChannelId, SlotId};
 use crate::limits::WALK_ENTRIES_MAX;
 
 use super::classes::Class;
 use super::cohorts::{Cohort, CohortId};
+use super::cut::Cut;
 use super::log::Entry;
 use super::recovery::{Pending, Recovery};
 use super::retained::Piece;
@@ -100,20 +101,6 @@ pub struct Stage {
     pub recovery: Option<Box<Recovery>>,
 }
 
-/// Of which books something may have been skipped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Skipped {
-    /// Of none.
-    #[default]
-    Nothing,
-    /// Of those whose class conflates.
-    Conflated,
-    /// Of any, but only of what the client had nothing of yet.
-    Unsent,
-    /// Of any.
-    Anything,
-}
-
 /// What is kept of a connection while it is not in sync.
 #[derive(Debug, Default)]
 pub struct Lag {
@@ -129,8 +116,9 @@ pub struct Lag {
     pub stages: VecDeque<Stage>,
     /// Channels that were unsubscribed and of which nothing more of the present stage is sent.
     pub removed: FxHashSet<ChannelId>,
-    /// Of which books the stages before the next live one may have skipped something.
-    pub skipped: Skipped,
+    /// Books that the stages before the next live one have not sent whole: they go on at their
+    /// newest snapshots.
+    pub cut: FxHashMap<SlotId, Cut>,
     /// Snapshots that are sent but for what has replaced parts of them.
     pub pending: Vec<Pending>,
     /// The client has everything up to this `seq`, which this shard has not come to yet.
@@ -250,7 +238,7 @@ impl View<'_> {
         counts
     }
 
-    fn classes(&self) -> &[Class] {
+    pub(super) fn classes(&self) -> &[Class] {
         self.cohort.classes.list()
     }
 
@@ -403,7 +391,7 @@ impl View<'_> {
     /// The first entry that is to be sent; the places are moved up to it. Looks at
     /// [`WALK_ENTRIES_MAX`] entries at most, and finds none if there are none among them.
     pub fn first(&self, lag: &mut Lag) -> Option<Item> {
-        if let Some(mut walk) = lag.walk().copied() {
+        if let Some(mut walk) = lag.walk().cloned() {
             let item = self.next_counting(lag, &mut walk);
             lag.move_walk(walk);
             return item;
@@ -440,7 +428,7 @@ impl View<'_> {
             return self.collect_past(lag, seq, pieces_max, each);
         }
         if let Some(walk) = lag.walk() {
-            return self.collect(lag, *walk, pieces_max, each);
+            return self.collect(lag, walk.clone(), pieces_max, each);
         }
         let Some(start) = self.start(lag).filter(|_| !lag.waits()) else {
             return Walked { bytes: 0, events: 0, end: 0 };
@@ -461,7 +449,7 @@ impl View<'_> {
         if lag.reading.is_some() {
             return self.take_past(lag, bytes, end);
         }
-        if let Some(mut walk) = lag.walk().copied() {
+        if let Some(mut walk) = lag.walk().cloned() {
             let taken = self.take(lag, &mut walk, bytes);
             lag.move_walk(walk);
             return taken;

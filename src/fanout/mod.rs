@@ -9,6 +9,7 @@ pub mod classes;
 pub mod cohort_key;
 pub mod cohorts;
 pub mod connection;
+pub mod cut;
 pub mod encoders;
 pub mod gather;
 pub mod lag;

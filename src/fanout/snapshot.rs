@@ -2,10 +2,10 @@
 //! snapshot and the deltas since.
 //!
 //! The frames are those that were sent live, in the log or kept beside it: a snapshot copies
-//! nothing, and what it keeps of its place is a few numbers, whatever it is of. Order: channel by
-//! channel, slot by slot, in a slot by number. Not here: who wants it ([`super::recovery`]).
-//! Invariant: of what counted at the stage's end every frame is sent once, unless something from
-//! behind the end has replaced it, which is noted.
+//! nothing, and what it keeps of its place is a few numbers, whatever it is of, and the books that
+//! were replaced. Order: channel by channel, slot by slot, in a slot by number. Not here: who wants
+//! it ([`super::recovery`]). Invariant: of what counted at the stage's end every frame is sent
+//! once, unless something from behind the end has replaced it, which is noted.
 
 use std::ops::ControlFlow;
 
@@ -18,7 +18,7 @@ use super::retained::Piece;
 use super::send::{Collector, Taken, Walked};
 
 /// How far a snapshot has come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Walk {
     /// Nothing up to this `seq` is sent.
     since: u64,
@@ -32,13 +32,23 @@ pub struct Walk {
     pub is_done: bool,
     /// Something was replaced before it was sent.
     pub is_replaced: bool,
+    /// The books among that.
+    pub books: Vec<SlotId>,
 }
 
 impl Walk {
     /// Of what came after the event `since`.
     #[must_use]
     pub const fn new(since: u64) -> Self {
-        Self { since, channel: 0, slot: 0, from: 0, is_done: false, is_replaced: false }
+        Self {
+            since,
+            channel: 0,
+            slot: 0,
+            from: 0,
+            is_done: false,
+            is_replaced: false,
+            books: Vec::new(),
+        }
     }
 
     /// Goes on with the next slot.
@@ -109,6 +119,7 @@ impl View<'_> {
         }
         if slot.base >= end {
             walk.is_replaced = true;
+            walk.books.extend(is_book.then_some(id));
             return None;
         }
         if slot.is_broken || is_book && !slot.is_whole() {

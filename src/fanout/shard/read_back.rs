@@ -16,7 +16,7 @@ use crate::protocol::reply::Cause;
 
 use super::super::cohorts::Subscription;
 use super::super::connection::{ConnectionId, find_mut};
-use super::super::lag::Skipped;
+use super::super::cut::Cut;
 use super::super::shelves::Shelf;
 use super::super::snapshot::Walk;
 use super::Shard;
@@ -111,8 +111,8 @@ impl Shard {
     pub(super) fn read_live_back(&mut self, id: ConnectionId) -> bool {
         let oldest = self.store.log.tail().max(self.whole_from);
         let Some((_, lag)) = self.lagging(id) else { return false };
-        // Where something may have been skipped, its books go on at their newest snapshots.
-        if !std::mem::take(&mut lag.reads_back) || lag.skipped > Skipped::Conflated {
+        // Books that are not whole go on at their newest snapshots.
+        if !std::mem::take(&mut lag.reads_back) || !lag.cut.is_empty() {
             return false;
         }
         let behind = lag.places.iter().filter(|place| place.from < oldest);
@@ -173,6 +173,8 @@ impl Shard {
             lag.places = view.places_within((from, seq), end, |channel| lag.concerns(channel));
             return;
         }
+        let replaced = view.replaced_books(lag, from, |class| view.conflates(lag, class));
+        lag.cut(replaced, Cut::Replaced);
         lag.reads_back = false;
         let exact = view.places(from, seq);
         self.join_at(id, exact, from);
@@ -185,7 +187,6 @@ impl Shard {
         let Some((view, lag)) = self.lagging(id) else { return };
         let Some(seq) = lag.reading else { return };
         lag.reads_back = false;
-        lag.skipped = Skipped::Anything;
         if lag.end.is_none() {
             if view.store.slots.has_books() {
                 return self.close_reading(id);
@@ -203,7 +204,6 @@ impl Shard {
             return self.leave_reading(id, cause);
         };
         (recovery.walk, recovery.lost) = (Some(Walk::new(seq)), Some((seq, cause)));
-        lag.skipped = Skipped::Nothing;
         view.settle(lag);
         self.set_reading(id, None);
         self.announce(id);
@@ -234,8 +234,9 @@ impl Shard {
     fn leave_reading(&mut self, id: ConnectionId, cause: Cause) {
         let Some((view, lag)) = self.lagging(id) else { return };
         let (Some(seq), Some(end)) = (lag.reading, &lag.end) else { return };
-        let to = end.seq;
-        (lag.reads_back, lag.skipped) = (false, Skipped::Anything);
+        let (at, to) = (end.at, end.seq);
+        lag.reads_back = false;
+        lag.cut(view.replaced_books(lag, at, |_| true), Cut::Skipped);
         view.settle(lag);
         let names = self.channels_since(id, seq, |_| true);
         self.set_reading(id, None);

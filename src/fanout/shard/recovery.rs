@@ -14,7 +14,8 @@ use super::super::channel_set::ChannelSet;
 use super::super::classes::Class;
 use super::super::cohorts::Subscription;
 use super::super::connection::{ConnectionId, find_mut};
-use super::super::lag::{End, Item, Place, Skipped, Stage, View};
+use super::super::cut::Cut;
+use super::super::lag::{End, Item, Place, Stage, View};
 use super::super::pattern_index::PatternIndex;
 use super::super::recovery::{Past, Pending, Recovery};
 use super::super::snapshot::Walk;
@@ -149,23 +150,21 @@ impl Shard {
     /// Makes a pending change take effect, when everything before it was sent; false when there is
     /// none.
     pub(super) fn begin_next(&mut self, id: ConnectionId) -> bool {
+        let Some((view, lag)) = self.lagging(id) else { return false };
+        let replaced = match (lag.walk(), &lag.end) {
+            (None, Some(end)) => {
+                view.replaced_books(lag, end.at, |class| view.conflates(lag, class))
+            }
+            (walk, _) => walk.map(|walk| walk.books.clone()).unwrap_or_default(),
+        };
+        let forgotten = view.forgotten_books(lag);
         let Some(connection) = find_mut(&mut self.connections, id) else { return false };
         let Some(lag) = connection.lag.as_deref_mut() else { return false };
         let Some(stage) = lag.stages.pop_front() else { return false };
         let end = lag.end.take().expect("what is followed by a stage has an end");
         let finished = lag.recovery.take();
-        let began_past = finished.as_ref().is_some_and(|recovery| recovery.past.is_some());
-        let skipped = match finished.as_ref().map(|recovery| recovery.walk) {
-            None if lag.behind || lag.places.iter().any(|place| place.conflating) => {
-                Skipped::Anything
-            }
-            // What is read back is skipped by nothing, however slowly it is taken.
-            Some(None) if lag.behind && !began_past => Skipped::Anything,
-            Some(None) => Skipped::Conflated,
-            Some(Some(walk)) if walk.is_replaced => Skipped::Unsent,
-            None | Some(Some(_)) => Skipped::Nothing,
-        };
-        lag.skipped = lag.skipped.max(skipped);
+        lag.cut(replaced, Cut::Replaced);
+        lag.cut(forgotten, Cut::Skipped);
         lag.places = stage.places;
         lag.end = stage.end;
         lag.recovery = stage.recovery;
@@ -221,7 +220,7 @@ impl Shard {
 
     fn end_recovery(&mut self, id: ConnectionId, recovery: Recovery, end: &End) {
         let (kind, asked) = (recovery.kind(), recovery.asked);
-        if recovery.walk.is_some_and(|walk| walk.is_replaced) {
+        if recovery.walk.as_ref().is_some_and(|walk| walk.is_replaced) {
             let (at, seq) = (self.store.log.head(), self.store.log.seq_last());
             if let Some((_, lag)) = self.lagging(id) {
                 lag.pending.push(Pending { at, seq, asked });
@@ -307,13 +306,14 @@ impl Shard {
 
     /// Ends a snapshot that is still to be sent, because the log has gone on past its end.
     pub(super) fn abandon_snapshot(&mut self, id: ConnectionId) {
-        let Some((_, lag)) = self.lagging(id) else { return };
-        let seq = lag.end.as_ref().map_or(0, |end| end.seq);
+        let Some((view, lag)) = self.lagging(id) else { return };
+        let (at, seq) = lag.end.as_ref().map_or((0, 0), |end| (end.at, end.seq));
+        let books = view.replaced_books(lag, at, |_| true);
         let Some(recovery) = &mut lag.recovery else { return };
         let Some(walk) = &mut recovery.walk else { return };
         if !walk.is_done {
             // The receipt is for all of it.
-            (walk.is_done, walk.is_replaced) = (true, false);
+            (walk.is_done, walk.is_replaced, walk.books) = (true, false, books);
             let names = recovery.asked.channels.iter().map(|name| name.to_string()).collect();
             self.write_gap(id, names, (1, seq), None, (Cause::Slow, None));
         }
@@ -398,8 +398,8 @@ impl Shard {
     /// Live events begin: books go on at their newest snapshots where something may be missing.
     pub(super) fn join_skipped(&mut self, id: ConnectionId) {
         let Some((_, lag)) = self.lagging(id) else { return };
-        let skipped = std::mem::take(&mut lag.skipped);
-        self.join_books(id, skipped);
+        let cut = std::mem::take(&mut lag.cut);
+        self.join_books(id, &cut);
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use rustc_hash::FxHashMap;
 
-use crate::handoff::batch::ChannelId;
+use crate::handoff::batch::{ChannelId, SlotId};
 use crate::limits::{LOSSY_EVENTS_MAX, RECEIPT_CHANNELS_MAX, RECEIPTS_BYTES_MAX};
 use crate::protocol::channel::Pattern;
 use crate::protocol::policy::Policy;
@@ -19,7 +19,8 @@ use crate::protocol::ws::close::CloseReason;
 use super::super::Now;
 use super::super::cohorts::most_specific;
 use super::super::connection::{ConnectionId, Phase};
-use super::super::lag::{Lag, Skipped, View};
+use super::super::cut::Cut;
+use super::super::lag::{Lag, View};
 use super::super::recovery::Pending;
 use super::read_back::Reading;
 use super::{Shard, milliseconds};
@@ -97,7 +98,8 @@ impl Shard {
         let from = place.seq_from + 1;
         let names = self.lossy_channels(id, class);
         let Some((view, lag)) = self.lagging(id) else { return };
-        put_off(&view, lag, class, &survey);
+        let skipped = skipped_books(&view, lag, class, &survey);
+        Pending::put_off(&mut lag.pending, &view.store.slots, skipped.iter().copied());
         let to = lag.end.as_ref().map_or_else(|| view.store.log.seq_last(), |end| end.seq);
         let place = &mut lag.places[class];
         place.taken = events.wrapping_sub(survey.events);
@@ -112,9 +114,9 @@ impl Shard {
             (place.from, place.seq_from) = (end, to);
         }
         if missed > 0 {
-            // The newest snapshot of a book may lie behind the stage's end: there it goes on.
-            if lag.end.is_some() {
-                lag.skipped = Skipped::Anything;
+            if let Some(end) = lag.end.as_ref().map(|end| end.at) {
+                let is_behind = |&id: &SlotId| view.store.slots.slot(id).base >= end;
+                lag.cut(skipped.into_iter().filter(is_behind), Cut::Skipped);
             }
             let policy = self.policy(id, class);
             self.write_gap(id, names, (from, to), Some(missed), (cause, policy));
@@ -146,24 +148,18 @@ impl Shard {
         }
     }
 
-    /// A new set of a connection that is behind takes effect: each book goes on at its newest
-    /// snapshot, because some of what came before may have been skipped on the former terms.
-    pub(super) fn join_books(&mut self, id: ConnectionId, skipped: Skipped) {
-        let concerns = |policy| match skipped {
-            Skipped::Nothing => false,
-            Skipped::Conflated => policy == Policy::Latest,
-            Skipped::Unsent | Skipped::Anything => true,
-        };
+    /// A new set takes effect: books that are not whole go on at their newest snapshots.
+    pub(super) fn join_books(&mut self, id: ConnectionId, cut: &FxHashMap<SlotId, Cut>) {
         let Some((view, lag)) = self.lagging(id) else { return };
-        if !view.store.slots.has_books() {
+        if cut.is_empty() {
             return;
         }
         let mut missed = vec![(0, 0); lag.places.len()];
         let mut books = vec![Vec::new(); lag.places.len()];
         view.each(lag, view.start(lag).unwrap_or(u64::MAX), |item| {
             let slot = view.store.slots.slot(item.entry.slot);
-            let policy = view.cohort.classes.list()[item.class].terms.policy;
-            if slot.is_book_at(item.number) && slot.supersedes(item.number) && concerns(policy) {
+            let is_replaced = slot.is_book_at(item.number) && slot.supersedes(item.number);
+            if is_replaced && cut.contains_key(&item.entry.slot) {
                 missed[item.class].0 += 1;
                 missed[item.class].1 += u64::from(item.entry.len);
                 books[item.class].push((item.entry.slot, slot.base));
@@ -178,7 +174,8 @@ impl Shard {
             if terms.policy == Policy::Latest {
                 place.conflating |= missed > 0;
             } else if missed > 0 {
-                if terms.policy == Policy::Close && skipped == Skipped::Anything {
+                let was_skipped = |(id, _): &(SlotId, u64)| cut[id] == Cut::Skipped;
+                if terms.policy == Policy::Close && books.iter().any(was_skipped) {
                     return self.close_slow(id);
                 }
                 books.sort_unstable();
@@ -509,15 +506,14 @@ fn survey(view: &View<'_>, lag: &Lag, class: usize) -> Survey {
     survey
 }
 
-/// Puts off the word that a snapshot is whole, because a class is skipped.
-fn put_off(view: &View<'_>, lag: &mut Lag, class: usize, survey: &Survey) {
+/// Books of which something is skipped with a class, as far as somebody wants to know.
+fn skipped_books(view: &View<'_>, lag: &Lag, class: usize, survey: &Survey) -> Vec<SlotId> {
     let slots = &view.store.slots;
     if lag.places[class].from >= view.store.log.tail() {
-        let skipped = survey.books.iter().map(|&(id, _)| id);
-        return Pending::put_off(&mut lag.pending, slots, skipped);
+        return survey.books.iter().map(|&(id, _)| id).collect();
     }
-    if lag.pending.is_empty() {
-        return; // What follows takes a while.
+    if lag.pending.is_empty() && lag.end.is_none() {
+        return Vec::new(); // What follows takes a while.
     }
     // Of which books the log has overwritten something, nobody can tell.
     let (channels, classes) = (view.cohort.channels(), &view.cohort.classes);
@@ -527,6 +523,5 @@ fn put_off(view: &View<'_>, lag: &mut Lag, class: usize, survey: &Survey) {
         let slot = slots.slot(id);
         slot.is_book_at(slot.base) && classes.of(channel, slot.is_keyed) == Some(class)
     });
-    let books: Vec<_> = books.map(|(_, id)| id).collect();
-    Pending::put_off(&mut lag.pending, slots, books.into_iter());
+    books.map(|(_, id)| id).collect()
 }

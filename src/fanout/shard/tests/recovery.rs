@@ -205,6 +205,52 @@ fn a_book_goes_on_at_its_newest_snapshot_when_the_log_overtakes_a_change_of_the_
     assert_eq!((&messages[1]["missed"], &messages[2]["missed"]), (&json!(1), &json!(1)));
 }
 
+/// Events and receipts among what came.
+fn events(messages: &[Value]) -> Vec<String> {
+    let is_event = |what: &String| what.starts_with("gap") || what.parse::<u64>().is_ok();
+    short(messages).into_iter().filter(is_event).collect()
+}
+
+#[test]
+fn a_book_that_is_whole_loses_nothing_when_something_else_joins_the_set() {
+    let sampled = json!({ "channels": "quote", "policy": "latest", "interval_ms": 100 });
+    let moving = json!({ "channels": "quote" });
+    // Others conflate on their own terms, or are replaced before their snapshot has come to them.
+    for (before, joins) in [(Some(sampled), json!({ "channels": "trade" })), (None, moving)] {
+        let mut play = Play::new();
+        play.publish_some();
+        if let Some(before) = before {
+            play.ask("subscribe", before);
+        }
+        play.ask("subscribe", json!({ "channels": "book", "policy": "close" }));
+        play.tell("subscribe", joins);
+        play.publish("quote", Some("A"), Kind::Update, "8");
+        play.publish("quote", Some("B"), Kind::Update, "9");
+        play.publish("book", None, Kind::Update, "10");
+        play.publish("book", None, Kind::Snapshot, "11");
+        let came = events(&play.read());
+        assert!(came.ends_with(&["10".into(), "11".into()]), "{came:?}");
+        assert!(!came.iter().any(|what| what.starts_with("gap")), "{came:?}");
+    }
+}
+
+#[test]
+fn a_book_of_which_a_replay_has_left_out_something_goes_on_at_its_snapshot_on_any_terms() {
+    for policy in ["all", "close"] {
+        let mut play = Play::new();
+        play.publish_some();
+        let resume = resume_of("epoch", 5);
+        let params = json!({ "channels": "book", "policy": "latest", "resume": resume });
+        play.tell("subscribe", params);
+        let params = json!({ "channels": "book", "policy": policy, "snapshot": false });
+        play.tell("subscribe", params);
+        // The change 6 is replaced before it is sent.
+        play.publish("book", None, Kind::Update, "8");
+        play.publish("book", None, Kind::Snapshot, "9");
+        assert_eq!(events(&play.read()), ["gap 8-9 snapshot", "9"], "{policy}");
+    }
+}
+
 #[test]
 fn another_epoch_is_receipted_and_answered_with_a_snapshot() {
     let mut play = Play::new();
