@@ -125,6 +125,10 @@ fn usage_is_2_and_a_failure_at_run_time_is_1() {
         assert_eq!(code, 2, "{errors}");
         assert!(errors.contains(wrong[0]), "{errors}");
     }
+    let stream = ["publish", "nats://127.0.0.1:1/MD", "--token-file", "a"];
+    let (code, _, errors) = fanfare(&stream, &[]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("?creds=FILE"), "{errors}");
     let (code, _, errors) = fanfare(&["publish", "unix:///absent/fanfare.sock"], &[]);
     assert_eq!(code, 1);
     assert!(errors.contains("nothing listens at unix:///absent/fanfare.sock"), "{errors}");
@@ -138,6 +142,7 @@ fn a_replay_has_one_place_to_go_and_a_recording_one_file() {
         (vec![], "<--to <ADDRESS>|--serve [<IP:PORT>]>"),
         ([to, serve].concat(), "cannot be used with '--serve"),
         (vec!["--to", "tcp://127.0.0.1:1", "--wait-clients", "2"], "'--wait-clients <N>'"),
+        (vec!["--serve", "--token-file", "a"], "--token-file is not for --serve"),
         (vec!["--serve", "feed.gz"], "--serve: `feed.gz` is not an address"),
         (vec!["--serve", "--speed", "10y"], "--speed: `10y` is not a speed"),
     ] {

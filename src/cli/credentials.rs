@@ -27,6 +27,17 @@ impl TokenFlags {
         self.token_file.clone().map_or(Credential::Variable(VARIABLE), Credential::File)
     }
 
+    /// Says so when a flag is given and there is nobody to show a token to, because of `why`.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn refuse(&self, why: &str) -> Result<(), Failure> {
+        match self.token_file {
+            None => Ok(()),
+            Some(_) => Err(Failure::Usage(format!("--token-file is not for {why}"))),
+        }
+    }
+
     /// The token as it is now, if there is one.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ impl Publish {
     /// A wrong address, a broken connection, or lines that were refused.
     pub fn run(&self) -> Result<(), Failure> {
         if let Some(address) = self.address.strip_prefix("nats://") {
+            self.token.refuse("streams; name their credentials in the address: ?creds=FILE")?;
             return self.stream.publish(address, self.file.as_deref());
         }
         self.stream.refuse()?;

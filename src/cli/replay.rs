@@ -62,6 +62,7 @@ impl Replay {
         match (&self.to, &self.serve) {
             (Some(address), _) => send::send(address, &replay, rules, self.token.read()?.as_ref()),
             (None, listen) => {
+                self.token.refuse("--serve, which lets everybody in")?;
                 let clients_min = self.wait_clients;
                 let listen = listen.as_deref().unwrap_or(serve::ADDRESS);
                 serve::serve(listen, config::Replay { clients_min, ..replay }, rules)
