@@ -371,6 +371,10 @@ fn check(request: &httparse::Request<'_, '_>) -> Result<Option<String>, Rejectio
         return Err(Rejection::MethodNotAllowed);
     }
     check_body(request.headers)?;
+    // RFC 9112, section 3.2.
+    if only(request.headers, "Host").is_none() {
+        return Err(Rejection::Malformed("exactly one Host header is needed"));
+    }
     Ok(query.map(str::to_owned))
 }
 
@@ -378,9 +382,6 @@ fn check(request: &httparse::Request<'_, '_>) -> Result<Option<String>, Rejectio
 fn upgrade(headers: &[httparse::Header<'_>], query: Option<String>) -> Result<Upgrade, Rejection> {
     if !lists(headers, "Upgrade", "websocket") || !lists(headers, "Connection", "Upgrade") {
         return Err(Rejection::UpgradeRequired);
-    }
-    if only(headers, "Host").is_none() {
-        return Err(Rejection::Malformed("exactly one Host header is needed"));
     }
     if only(headers, "Sec-WebSocket-Version") != Some(VERSION) {
         return Err(Rejection::VersionUnsupported);

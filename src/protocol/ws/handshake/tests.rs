@@ -94,6 +94,7 @@ fn an_event_stream_is_asked_for_by_what_is_accepted_or_by_its_path() {
         ("/v1?", "/v2?", 404),
         ("GET", "POST", 405),
         ("Text/Event-Stream", "text/plain", 426),
+        ("Host: ", "Guest: ", 400),
         ("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\n", 400),
     ] {
         let rejection = parse(STREAM.replacen(from, to, 1).as_bytes()).unwrap_err();
