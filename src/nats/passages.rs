@@ -295,6 +295,10 @@ impl<'a> Passages<'a> {
         let before = from.saturating_sub(PASSAGE_EVENTS).max(1);
         if before < from {
             let mut messages = past.passage(before).await?;
+            // Large messages: what is behind the end of the answer may be of any channel.
+            if messages.last().is_none_or(|last| last.seq + 1 < from) {
+                messages.clear();
+            }
             messages.retain(|message| message.seq < from);
             let chunk = chunk(&messages, &self.source.prefix);
             for (place, event) in chunk.events() {

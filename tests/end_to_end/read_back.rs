@@ -64,6 +64,29 @@ fn what_a_node_has_never_had_is_sent_as_it_was_sent_live_and_read_once_for_all()
 }
 
 #[test]
+fn large_messages_are_read_back_with_what_was_before_them_on_their_channels() {
+    let Some(nats) = NatsServer::start() else { return };
+    nats.publish("MD", "", "");
+    let there = node(&nats, "");
+    let mut client = first_there(&there);
+    // One answer of the stream holds fewer of them than its bound says.
+    let long = format!("\"{}\"", "x".repeat(4_500));
+    let channel = |n: u32| if n.is_multiple_of(100) { "now.and.then" } else { "always" };
+    let text: String = (1..=800).map(|n| line(channel(n), &long)).collect();
+    // In the order of the lines.
+    nats.publish("MD", "--fast", &text);
+    let frames = frames_to(&mut client, 800);
+    let epoch = welcome(&there)["epoch"].as_str().unwrap().to_owned();
+    let late = node(&nats, "?window=1");
+    let (mut client, reply) = subscribe(&late, Some((&epoch, 600)));
+    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    let again = frames_to(&mut client, 800);
+    let prev = |text: &str| serde_json::from_str::<Value>(text).unwrap()["prev"].clone();
+    assert_eq!(prev(&again[&700]), 600);
+    assert!(again == after(&frames, 600), "exactly once, byte for byte");
+}
+
+#[test]
 fn live_events_that_overwrite_the_log_meanwhile_are_read_back_as_well() {
     let Some(nats) = NatsServer::start() else { return };
     let (mut frames, epoch) = live(&nats, 1_000);
