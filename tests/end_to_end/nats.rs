@@ -4,6 +4,7 @@
 //! each of these says SKIPPED.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -282,15 +283,20 @@ fn a_node_ends_when_its_stream_was_made_again() {
     assert_eq!(reply["result"][0]["why"], "epoch", "{reply}");
 }
 
-#[test]
-fn access_rules_in_a_bucket_are_in_force_as_they_change() {
-    let Some(nats) = NatsServer::start() else { return };
+/// Makes the bucket `rules`.
+fn bucket(nats: &NatsServer) {
     let config = json!({ "name": "KV_rules", "subjects": ["$KV.rules.>"], "num_replicas": 1,
         "storage": "file", "retention": "limits", "discard": "new", "max_msgs_per_subject": 1,
         "max_consumers": -1, "max_bytes": -1, "max_age": 0, "allow_direct": true,
         "allow_rollup_hdrs": true, "deny_delete": true });
     let made = nats.ask("STREAM.CREATE.KV_rules", &config.to_string());
     assert!(made.contains("KV_rules"), "{made}");
+}
+
+#[test]
+fn access_rules_in_a_bucket_are_in_force_as_they_change() {
+    let Some(nats) = NatsServer::start() else { return };
+    bucket(&nats);
     nats.put("$KV.rules.all", "[anonymous]\nsubscribe = [\"trade.>\"]\n");
     let flags = format!("--access {}", nats.stream("rules", "").replace("nats:", "nats-kv:"));
     let server = Server::start(&flags);
@@ -301,6 +307,21 @@ fn access_rules_in_a_bucket_are_in_force_as_they_change() {
     nats.put("$KV.rules.all", "[anonymous]\nsubscribe = [\"quote.>\"]\n");
     assert_eq!(control(&mut client, "unsubscribed")["cause"], "forbidden");
     assert!(may(&mut client, "quote.A") && !may(&mut client, "trade.A"));
+}
+
+#[test]
+fn a_bucket_of_many_rules_that_is_far_away_is_read_and_its_changes_too() {
+    let Some(nats) = NatsServer::start() else { return };
+    bucket(&nats);
+    for holder in 0..150 {
+        nats.put(&format!("$KV.rules.holder-{holder}"), "# nothing yet\n");
+    }
+    nats.put("$KV.rules.all", "[anonymous]\nsubscribe = [\"trade.>\"]\n");
+    let url = nats.afar("rules", Duration::from_millis(25));
+    let server = Server::start(&format!("--access {}", url.replace("nats:", "nats-kv:")));
+    let mut client = Client::subscribed(&server, "trade.A");
+    nats.put("$KV.rules.all", "[anonymous]\nsubscribe = [\"quote.>\"]\n");
+    assert_eq!(control(&mut client, "unsubscribed")["cause"], "forbidden");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! Not here: expectations. Invariant: no port is fixed, and a server is gone when its
 //! [`NatsServer`] is dropped. Where the program is not installed, a test says SKIPPED.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::support::{Folder, eventually, fanfare};
 
@@ -72,6 +74,22 @@ impl NatsServer {
     /// The same without what it needs.
     pub(crate) fn open(&self, name: &str, options: &str) -> String {
         format!("nats://127.0.0.1:{}/{name}{options}", self.port)
+    }
+
+    /// The URL of a stream of it as seen from afar: what is said takes so long each way.
+    pub(crate) fn afar(&self, name: &str, way: Duration) -> String {
+        let (listener, port) = (TcpListener::bind("127.0.0.1:0").unwrap(), self.port);
+        let far = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                // It may be gone.
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+                let (to, from) = (server.try_clone().unwrap(), near.try_clone().unwrap());
+                thread::spawn(move || carry(near, to, way));
+                thread::spawn(move || carry(server, from, way));
+            }
+        });
+        format!("nats://{far}/{name}")
     }
 
     /// Ends it without warning.
@@ -144,6 +162,17 @@ impl Drop for NatsServer {
     }
 }
 
+/// Carries bytes from one socket to another, each so long.
+fn carry(mut from: TcpStream, mut to: TcpStream, way: Duration) {
+    let mut buffer = [0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        thread::sleep(way);
+        if to.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
 /// Starts the program and waits until it serves; none when the port was taken.
 fn launch(program: &PathBuf, folder: &Folder, port: u16) -> Option<Child> {
     let mut command = Command::new(program);
@@ -156,7 +185,7 @@ fn launch(program: &PathBuf, folder: &Folder, port: u16) -> Option<Child> {
         said = said + &line + "\n";
         if line.contains("Server is ready") {
             // Nobody reads on, and the server must not wait for that.
-            std::thread::spawn(move || lines.for_each(drop));
+            thread::spawn(move || lines.for_each(drop));
             return Some(child);
         }
     }
