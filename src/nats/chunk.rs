@@ -66,6 +66,11 @@ struct Parsed {
 }
 
 impl Chunk {
+    /// The last one of a stream, and why.
+    pub(super) fn end(why: String) -> Self {
+        Self { ended: Some(why), ..Self::default() }
+    }
+
     /// Adds a message of a stream whose subjects begin with `prefix`.
     pub fn add(&mut self, raw: &Raw<'_>, prefix: &str) {
         let parsed = self.parse(raw, prefix);

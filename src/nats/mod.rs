@@ -213,6 +213,11 @@ async fn read(
         match take_in(source, room, &connection, &mut chunks).await {
             Ok(Some(begun)) => break begun,
             Ok(None) => return,
+            // It will be too many the next time as well.
+            Err(error @ NatsError::TooManySubjects { .. }) => {
+                chunks.send(Chunk::end(error.to_string())).await;
+                return;
+            }
             Err(error) => {
                 tracing::warn!("{error}; trying again");
                 sleep(Duration::from_millis(STREAM_RETRY_MS)).await;

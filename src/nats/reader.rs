@@ -66,8 +66,7 @@ impl Reader<'_> {
             match self.read(&mut looks).await {
                 Stop::Unwanted => return,
                 Stop::Ended(why) => {
-                    let chunk = Chunk { ended: Some(why), ..Chunk::default() };
-                    self.chunks.send(chunk).await;
+                    self.chunks.send(Chunk::end(why)).await;
                     return;
                 }
                 Stop::Again(why) => {

@@ -341,6 +341,11 @@ fn what_cannot_be_a_source_says_what_to_do() {
     let beside = format!("{serve} {} --source tcp://127.0.0.1:0", nats.stream("MD", ""));
     let said = fails(&beside);
     assert!(said.contains("forward=acked"), "{said}");
+    nats.publish("MD", "", &lines(0..3));
+    let crowded =
+        format!("{serve} {} --channels-max 1 --keys-max 1", nats.stream("MD", "?window=1"));
+    let said = fails(&crowded);
+    assert!(said.contains("raise channels_max and keys_max, or narrow subject="), "{said}");
     let said = fails("publish --fast tcp://127.0.0.1:1");
     assert!(said.contains("are for streams"), "{said}");
 }
