@@ -8,6 +8,7 @@ pub mod bucket;
 pub mod chunk;
 mod connection;
 mod error;
+mod kept;
 mod parcel;
 mod passages;
 mod past;
@@ -261,8 +262,7 @@ async fn take_in(
     let window = source.window.unwrap_or(room.bytes as u64 / mean);
     let next = (last + 1).saturating_sub(window).max(first);
     let begin = if next > first {
-        let past = Past { connection, stream: &stream, source, subjects_max: room.subjects };
-        past.read(next - 1).await?
+        Past::new(connection, &stream, source, room.subjects).read(next - 1).await?
     } else {
         // What was there once and is not: a place before it is one that cannot be gone on from.
         let lost = (first > 1).then_some((1, first - 1));

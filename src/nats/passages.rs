@@ -19,7 +19,8 @@ use tokio::time::{Duration, sleep, timeout};
 use super::chunk::Chunk;
 use super::connection::{Connection, epoch};
 use super::error::NatsError;
-use super::past::{Kept, Past, by_channel};
+use super::kept::Kept;
+use super::past::{Past, by_channel};
 use super::subject::Address;
 use crate::config::NatsSource;
 use crate::handoff::passage::{Answer, Lapse, Passage, Past as PastEvent};
@@ -230,7 +231,7 @@ impl<'a> Passages<'a> {
             Some(stream) => stream,
             None => self.find().await?,
         };
-        let past = Past { connection, stream: &stream, source, subjects_max };
+        let past = Past::new(connection, &stream, source, subjects_max);
         let mut chain = match self.chains.iter().position(|chain| chain.next == from) {
             Some(at) => self.chains.remove(at).expect("it was just found"),
             None => self.begin(&past, from).await?,
@@ -364,6 +365,6 @@ impl<'a> Passages<'a> {
 
 fn chunk(messages: &[Kept], prefix: &str) -> Chunk {
     let mut chunk = Chunk::default();
-    messages.iter().for_each(|message| chunk.add(&message.raw(), prefix));
+    messages.iter().for_each(|message| message.add_to(&mut chunk, prefix));
     chunk
 }

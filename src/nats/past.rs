@@ -8,15 +8,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::header::{HeaderMap, NATS_SEQUENCE, NATS_SUBJECT, NATS_TIME_STAMP};
+use async_nats::StatusCode;
 use async_nats::jetstream::stream::{InfoError, Stream};
-use async_nats::{Message, StatusCode};
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::chunk::{Chunk, Raw};
+use super::chunk::Chunk;
 use super::connection::Connection;
 use super::error::NatsError;
+use super::kept::Kept;
 use super::subject::Address;
 use crate::config::NatsSource;
 use crate::limits::{
@@ -24,36 +23,26 @@ use crate::limits::{
     STREAM_REQUEST_MS, STREAM_REQUESTS, STREAM_SUBJECTS,
 };
 
-/// One message that was kept by the stream.
-#[derive(Debug, Clone)]
-pub(super) struct Kept {
-    pub(super) seq: u64,
-    prev: Option<u64>,
-    ts_in: u64,
-    pub(super) subject: String,
-    headers: HeaderMap,
-    data: Bytes,
-}
-
-impl Kept {
-    /// The message with its headers' values.
-    pub(super) fn raw(&self) -> Raw<'_> {
-        let raw = raw(self.seq, self.ts_in, &self.subject, Some(&self.headers), &self.data);
-        Raw { prev: self.prev, ..raw }
-    }
-}
-
 /// Reads state from a stream.
 #[derive(Debug)]
 pub(super) struct Past<'a> {
-    pub(super) connection: &'a Connection,
+    connection: &'a Connection,
     pub(super) stream: &'a Stream,
-    pub(super) source: &'a NatsSource,
+    source: &'a NatsSource,
     /// Subjects at most.
-    pub(super) subjects_max: usize,
+    subjects_max: usize,
 }
 
-impl Past<'_> {
+impl<'a> Past<'a> {
+    pub(super) const fn new(
+        connection: &'a Connection,
+        stream: &'a Stream,
+        source: &'a NatsSource,
+        subjects_max: usize,
+    ) -> Self {
+        Self { connection, stream, source, subjects_max }
+    }
+
     /// The state as of `seq`, as chunks.
     ///
     /// # Errors
@@ -229,7 +218,9 @@ impl Past<'_> {
             let answer = answer.map_err(|_| failed("no answer".into()))?;
             let answer = answer.ok_or_else(|| failed("the connection is closed".into()))?;
             match answer.status {
-                None => found.push(kept(answer).ok_or_else(|| failed("not understood".into()))?),
+                None => {
+                    found.push(Kept::direct(answer).ok_or_else(|| failed("not understood".into()))?)
+                }
                 // The end of what there is, with how much there is beyond it.
                 Some(status) if status.as_u16() == 204 => {
                     let pending = answer.headers.as_ref().and_then(|headers| {
@@ -262,16 +253,6 @@ pub(super) fn by_channel(subjects: &[String], prefix: &str) -> HashMap<String, V
     by_channel
 }
 
-fn kept(answer: Message) -> Option<Kept> {
-    let headers = answer.headers?;
-    let text = |name| headers.get(name).map(|value| value.as_str());
-    let seq = text(NATS_SEQUENCE)?.parse().ok()?;
-    let time: jiff::Timestamp = text(NATS_TIME_STAMP)?.parse().ok()?;
-    let ts_in = u64::try_from(time.as_nanosecond()).ok()?;
-    let subject = text(NATS_SUBJECT)?.to_owned();
-    Some(Kept { seq, prev: None, ts_in, subject, data: answer.payload, headers })
-}
-
 fn json(text: &str) -> String {
     let mut out = Vec::new();
     crate::protocol::json::write_string(&mut out, text);
@@ -289,28 +270,7 @@ fn chunks(kept: &[Kept], broken: Vec<String>, prefix: &str) -> Vec<Chunk> {
         if all.last().is_none_or(Chunk::is_full) {
             all.push(Chunk { is_sparse: true, ..Chunk::default() });
         }
-        all.last_mut().expect("one was just pushed").add(&message.raw(), prefix);
+        message.add_to(all.last_mut().expect("one was just pushed"), prefix);
     }
     all
-}
-
-/// A message with its headers' values.
-pub(super) fn raw<'a>(
-    seq: u64,
-    ts_in: u64,
-    subject: &'a str,
-    headers: Option<&'a HeaderMap>,
-    data: &'a [u8],
-) -> Raw<'a> {
-    let header = |name| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str());
-    Raw {
-        seq,
-        ts_in,
-        prev: None,
-        subject,
-        key: header("key"),
-        kind: header("kind"),
-        ts: header("ts"),
-        data,
-    }
 }

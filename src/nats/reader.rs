@@ -19,7 +19,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::chunk::Chunk;
 use super::connection::{Connection, epoch};
-use super::past::raw;
+use super::kept::raw;
 use super::pipe::Chunks;
 use crate::config::NatsSource;
 use crate::limits::{
