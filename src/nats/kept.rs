@@ -20,10 +20,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// From an answer of direct get.
+    /// From an answer of direct get. A publisher may have written headers of the same names as the
+    /// server's, which come last.
     pub(super) fn direct(answer: Message) -> Option<Self> {
         let headers = answer.headers?;
-        let text = |name| headers.get(name).map(|value| value.as_str());
+        let text = |name| headers.get_last(name).map(|value| value.as_str());
         let seq = text(NATS_SEQUENCE)?.parse().ok()?;
         let time: jiff::Timestamp = text(NATS_TIME_STAMP)?.parse().ok()?;
         let ts_in = u64::try_from(time.as_nanosecond()).ok()?;

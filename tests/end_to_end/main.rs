@@ -15,6 +15,7 @@ mod journal;
 mod logs;
 mod metrics;
 mod nats;
+mod nats_odd;
 mod nats_secured;
 mod nats_server;
 mod operator;

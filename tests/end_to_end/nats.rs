@@ -54,6 +54,22 @@ pub(crate) fn frames_to(client: &mut Client, seq: u64) -> BTreeMap<u64, String> 
     frames
 }
 
+/// The frames of a snapshot up to its end, as text.
+pub(crate) fn values(client: &mut Client) -> Vec<String> {
+    let mut frames = Vec::new();
+    loop {
+        let Heard::Text(text) = client.hear() else { panic!("a frame was due") };
+        let frame: Value = serde_json::from_str(&text).unwrap();
+        match frame["type"].as_str() {
+            Some("snapshot_end") => break,
+            Some("update" | "snapshot") => frames.push(text),
+            _ => {}
+        }
+    }
+    frames.sort();
+    frames
+}
+
 /// The next control message of this type; data is passed over.
 pub(crate) fn control(client: &mut Client, kind: &str) -> Value {
     loop {
@@ -126,20 +142,6 @@ fn old_values_of_a_node_that_reads_little_are_those_of_one_that_was_there() {
     let late = node(&nats, "?window=1");
     let (mut of_there, _) = subscribe(&there, None);
     let (mut of_late, _) = subscribe(&late, None);
-    let values = |client: &mut Client| {
-        let mut frames = Vec::new();
-        loop {
-            let Heard::Text(text) = client.hear() else { panic!("a frame was due") };
-            let frame: Value = serde_json::from_str(&text).unwrap();
-            match frame["type"].as_str() {
-                Some("snapshot_end") => break,
-                Some("update" | "snapshot") => frames.push(text),
-                _ => {}
-            }
-        }
-        frames.sort();
-        frames
-    };
     let expected = values(&mut of_there);
     assert_eq!(expected.len(), 3 + 2, "three keys, a snapshot and its update");
     assert_eq!(values(&mut of_late), expected);

@@ -132,19 +132,31 @@ impl NatsServer {
 
     /// Publishes a message as any client of NATS may, and waits until a stream has it.
     pub(crate) fn put(&self, subject: &str, body: &str) {
-        let answer = self.request(subject, body);
-        assert!(answer.contains("\"seq\""), "{answer}");
+        stored(&self.request(subject, body));
+    }
+
+    /// The same with lines of a header, which the server does not look at.
+    pub(crate) fn put_with(&self, subject: &str, lines: &[&[u8]], body: &str) {
+        let mut message = b"NATS/1.0\r\n".to_vec();
+        lines.iter().for_each(|line| message.extend([line, &b"\r\n"[..]].concat()));
+        message.extend(b"\r\n");
+        let head = message.len();
+        message.extend(body.as_bytes());
+        let command = format!("HPUB {subject} answer {head} {}", message.len());
+        stored(&self.say(&command, &message));
     }
 
     fn request(&self, subject: &str, body: &str) -> String {
+        self.say(&format!("PUB {subject} answer {}", body.len()), body.as_bytes())
+    }
+
+    /// Sends a command with its message, and gives what is answered to the subject `answer`.
+    fn say(&self, command: &str, message: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap());
-        let request = format!(
-            "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\n\
-             PUB {subject} answer {}\r\n{body}\r\n",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).unwrap();
+        let before = "CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB answer 1\r\n";
+        let request = [before.as_bytes(), command.as_bytes(), b"\r\n", message, b"\r\n"].concat();
+        stream.write_all(&request).unwrap();
         let mut line = String::new();
         while !line.starts_with("MSG answer") {
             line.clear();
@@ -160,6 +172,11 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// That an answer is a stream's word for having a message.
+fn stored(answer: &str) {
+    assert!(answer.contains("\"seq\""), "{answer}");
 }
 
 /// Carries bytes from one socket to another, each so long.
