@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::StatusCode;
+use async_nats::header::HeaderValue;
 use async_nats::jetstream::stream::{InfoError, Stream};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -23,6 +24,11 @@ use crate::limits::{
     STREAM_REQUEST_MS, STREAM_REQUESTS, STREAM_SUBJECTS,
 };
 
+/// What is asked for, as people may read it.
+const LAST: &str = "its last messages";
+/// The header of an answer's end that says how many messages are behind it.
+const PENDING: &str = "Nats-Num-Pending";
+
 /// Reads state from a stream.
 #[derive(Debug)]
 pub(super) struct Past<'a> {
@@ -31,6 +37,17 @@ pub(super) struct Past<'a> {
     source: &'a NatsSource,
     /// Subjects at most.
     subjects_max: usize,
+}
+
+/// Where an answer of direct get ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// There are no more messages.
+    Whole,
+    /// There are more behind it.
+    Part,
+    /// The next message was not there.
+    Missing,
 }
 
 impl<'a> Past<'a> {
@@ -89,9 +106,14 @@ impl<'a> Past<'a> {
                 if after > 0 { format!(",\"seq\":{after}") } else { String::new() }
             );
             let before = found.len();
-            let is_whole = self.ask(request, &mut found).await?;
-            if is_whole || found.len() == before {
-                return Ok(found);
+            match self.ask(request, &mut found).await? {
+                End::Whole => return Ok(found),
+                End::Part if found.len() == before => return Ok(found),
+                End::Part => {}
+                // What is the last of its subject now may be before those that came.
+                End::Missing => {
+                    return Err(self.refused(LAST, "one was removed meanwhile".to_owned()));
+                }
             }
             found.sort_unstable_by_key(|message| message.seq);
         }
@@ -149,7 +171,7 @@ impl<'a> Past<'a> {
                 json(subject)
             );
             let before = found.len();
-            let is_whole = self.ask(request, &mut found).await?;
+            let is_whole = self.ask(request, &mut found).await? != End::Part;
             let is_past = found.last().is_some_and(|last| last.seq >= to);
             found.retain(|message| message.seq <= to);
             if is_whole || is_past || found.len() == before {
@@ -201,12 +223,11 @@ impl<'a> Past<'a> {
         Ok(())
     }
 
-    /// Asks for messages; true when there are no more behind those that came.
-    async fn ask(&self, request: String, found: &mut Vec<Kept>) -> Result<bool, NatsError> {
+    /// Asks for messages.
+    async fn ask(&self, request: String, found: &mut Vec<Kept>) -> Result<End, NatsError> {
         let client = &self.connection.client;
         let inbox = client.new_inbox();
-        let what = "its last messages";
-        let failed = |error: String| self.refused(what, error);
+        let failed = |error: String| self.refused(LAST, error);
         let mut answers =
             client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
         let subject = format!("$JS.API.DIRECT.GET.{}", self.source.stream);
@@ -217,23 +238,14 @@ impl<'a> Past<'a> {
             let answer = tokio::time::timeout(patience, answers.next()).await;
             let answer = answer.map_err(|_| failed("no answer".into()))?;
             let answer = answer.ok_or_else(|| failed("the connection is closed".into()))?;
-            match answer.status {
-                None => {
-                    found.push(Kept::direct(answer).ok_or_else(|| failed("not understood".into()))?)
-                }
-                // The end of what there is, with how much there is beyond it.
-                Some(status) if status.as_u16() == 204 => {
-                    let pending = answer.headers.as_ref().and_then(|headers| {
-                        headers.get("Nats-Num-Pending").map(|value| value.as_str().to_owned())
-                    });
-                    return Ok(pending.is_none_or(|pending| pending == "0"));
-                }
-                Some(StatusCode::NOT_FOUND) => return Ok(true),
-                Some(status) => {
-                    let words = answer.description.unwrap_or_default();
-                    return Err(failed(format!("{status} {words}")));
-                }
-            }
+            let Some(status) = answer.status else {
+                found.push(Kept::direct(answer).ok_or_else(|| failed("not understood".into()))?);
+                continue;
+            };
+            let words = answer.description.as_deref().unwrap_or_default();
+            let pending = answer.headers.as_ref().and_then(|headers| headers.get(PENDING));
+            return end(status, words, pending.map(HeaderValue::as_str))
+                .ok_or_else(|| failed(format!("{status} {words}")));
         }
     }
 
@@ -251,6 +263,17 @@ pub(super) fn by_channel(subjects: &[String], prefix: &str) -> HashMap<String, V
         }
     }
     by_channel
+}
+
+/// How an answer ends with this status; none where that says why there is no answer.
+fn end(status: StatusCode, words: &str, pending: Option<&str>) -> Option<End> {
+    match status.as_u16() {
+        204 if pending.is_none_or(|pending| pending == "0") => Some(End::Whole),
+        204 => Some(End::Part),
+        404 if words == "No Results" => Some(End::Whole),
+        404 => Some(End::Missing),
+        _ => None,
+    }
 }
 
 fn json(text: &str) -> String {
@@ -273,4 +296,24 @@ fn chunks(kept: &[Kept], broken: Vec<String>, prefix: &str) -> Vec<Chunk> {
         message.add_to(all.last_mut().expect("one was just pushed"), prefix);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_only_where_the_server_says_so() {
+        for (status, words, pending, expected) in [
+            (204, "EOB", Some("0"), Some(End::Whole)),
+            (204, "EOB", Some("7"), Some(End::Part)),
+            (404, "No Results", None, Some(End::Whole)),
+            // Also in the middle of an answer, when a message is removed before it was read.
+            (404, "Message Not Found", None, Some(End::Missing)),
+            (413, "Too Many Results", None, None),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(end(status, words, pending), expected, "{status} {words}");
+        }
+    }
 }
