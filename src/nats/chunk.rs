@@ -79,6 +79,11 @@ impl Chunk {
         self.messages.push(Message { place, parsed, data });
     }
 
+    /// Adds a message that is no event.
+    pub(super) fn refuse(&mut self, place: Place, flaw: Flaw) {
+        self.messages.push(Message { place, parsed: Err(flaw), data: 0..0 });
+    }
+
     fn parse(&mut self, raw: &Raw<'_>, prefix: &str) -> Result<Parsed, Flaw> {
         let address = Address::parse(raw.subject, prefix)?;
         let kind = match raw.kind {

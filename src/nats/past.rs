@@ -12,6 +12,8 @@ use async_nats::StatusCode;
 use async_nats::header::HeaderValue;
 use async_nats::jetstream::stream::{InfoError, Stream};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::RwLock;
+use tokio::time::timeout;
 
 use super::chunk::Chunk;
 use super::connection::Connection;
@@ -37,6 +39,9 @@ pub(super) struct Past<'a> {
     source: &'a NatsSource,
     /// Subjects at most.
     subjects_max: usize,
+    /// Held for writing by who looks for messages that cannot be read: each that it hits costs all
+    /// requests their connection.
+    search: RwLock<()>,
 }
 
 /// Where an answer of direct get ends.
@@ -48,16 +53,18 @@ enum End {
     Part,
     /// The next message was not there.
     Missing,
+    /// The connection was lost, maybe by the next message: one whose header cannot be read.
+    Lost,
 }
 
 impl<'a> Past<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         connection: &'a Connection,
         stream: &'a Stream,
         source: &'a NatsSource,
         subjects_max: usize,
     ) -> Self {
-        Self { connection, stream, source, subjects_max }
+        Self { connection, stream, source, subjects_max, search: RwLock::new(()) }
     }
 
     /// The state as of `seq`, as chunks.
@@ -95,8 +102,34 @@ impl<'a> Past<'a> {
         Ok(found)
     }
 
-    /// The last message up to `seq` of each of `subjects`.
+    /// The last message up to `seq` of each of `subjects`, of those that can be read.
     pub(super) async fn last(&self, subjects: &[String], seq: u64) -> Result<Vec<Kept>, NatsError> {
+        let others = self.search.read().await;
+        if let Some(found) = self.last_at_once(subjects, seq).await? {
+            return Ok(found);
+        }
+        drop(others);
+        let _alone = self.search.write().await;
+        let (mut found, mut lists) = (Vec::new(), vec![subjects]);
+        while let Some(list) = lists.pop() {
+            match (self.last_at_once(list, seq).await?, list) {
+                (Some(messages), _) => found.extend(messages),
+                (None, [subject]) => found.extend(self.last_readable(subject, seq).await?),
+                (None, _) => {
+                    let (left, right) = list.split_at(list.len() / 2);
+                    lists.extend([left, right]);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last message up to `seq` of each of `subjects`; none if the connection was lost.
+    async fn last_at_once(
+        &self,
+        subjects: &[String],
+        seq: u64,
+    ) -> Result<Option<Vec<Kept>>, NatsError> {
         let mut found: Vec<Kept> = Vec::new();
         loop {
             let after = found.last().map_or(0, |last| last.seq + 1);
@@ -107,9 +140,10 @@ impl<'a> Past<'a> {
             );
             let before = found.len();
             match self.ask(request, &mut found).await? {
-                End::Whole => return Ok(found),
-                End::Part if found.len() == before => return Ok(found),
-                End::Part => {}
+                End::Whole => return Ok(Some(found)),
+                End::Lost if found.len() == before => return Ok(None),
+                End::Part if found.len() == before => return Ok(Some(found)),
+                End::Part | End::Lost => {}
                 // What is the last of its subject now may be before those that came.
                 End::Missing => {
                     return Err(self.refused(LAST, "one was removed meanwhile".to_owned()));
@@ -117,6 +151,33 @@ impl<'a> Past<'a> {
             }
             found.sort_unstable_by_key(|message| message.seq);
         }
+    }
+
+    /// The last message of a subject up to `seq` that can be read, found by halves.
+    async fn last_readable(&self, subject: &str, seq: u64) -> Result<Option<Kept>, NatsError> {
+        let mut up_to = seq;
+        loop {
+            let (mut from, mut to, mut last) = (1, up_to, None);
+            while from <= to {
+                let middle = from + (to - from) / 2;
+                match self.find(subject, middle).await?.filter(|message| message.seq <= to) {
+                    Some(message) => {
+                        from = message.seq + 1;
+                        last = Some(message);
+                    }
+                    None => to = middle - 1,
+                }
+            }
+            match last {
+                Some(message) if !message.is_readable() => up_to = message.seq - 1,
+                last => return Ok(last),
+            }
+        }
+    }
+
+    /// The first message of a subject from `seq` on, whatever its header is.
+    async fn find(&self, subject: &str, seq: u64) -> Result<Option<Kept>, NatsError> {
+        Kept::find(self.connection, &self.source.stream, subject, seq).await
     }
 
     /// Without updates that a snapshot replaces, and with all updates of each book; and the
@@ -156,7 +217,8 @@ impl<'a> Past<'a> {
         Ok((kept, broken))
     }
 
-    /// The messages of a subject from one `seq` to another; none when they are too many.
+    /// The messages of a subject from one `seq` to another that can be read; none when they are too
+    /// many.
     async fn range(
         &self,
         subject: &str,
@@ -166,15 +228,13 @@ impl<'a> Past<'a> {
         let mut found: Vec<Kept> = Vec::new();
         let mut after = from;
         loop {
-            let request = format!(
-                "{{\"seq\":{after},\"next_by_subj\":{},\"batch\":{STREAM_RANGE}}}",
-                json(subject)
-            );
             let before = found.len();
-            let is_whole = self.ask(request, &mut found).await? != End::Part;
+            let bounds = format!("\"batch\":{STREAM_RANGE}");
+            let is_whole = self.next(subject, after, &bounds, &mut found).await?;
             let is_past = found.last().is_some_and(|last| last.seq >= to);
             found.retain(|message| message.seq <= to);
             if is_whole || is_past || found.len() == before {
+                found.retain(Kept::is_readable);
                 return Ok(Some(found));
             }
             if found.len() > STREAM_BOOK_MAX {
@@ -185,15 +245,31 @@ impl<'a> Past<'a> {
     }
 
     /// Messages from `from` on, all subjects, as many as one answer brings and [`PASSAGE_EVENTS`]
-    /// at most.
+    /// at most; among them those that cannot be read.
     pub(super) async fn passage(&self, from: u64) -> Result<Vec<Kept>, NatsError> {
-        let request = format!(
-            "{{\"seq\":{from},\"next_by_subj\":\">\",\"batch\":{PASSAGE_EVENTS},\
-             \"max_bytes\":{PASSAGE_BYTES}}}"
-        );
+        let bounds = format!("\"batch\":{PASSAGE_EVENTS},\"max_bytes\":{PASSAGE_BYTES}");
         let mut found = Vec::new();
-        self.ask(request, &mut found).await?;
+        self.next(">", from, &bounds, &mut found).await?;
         Ok(found)
+    }
+
+    /// Asks for messages of a subject from `seq` on; true when there are no more behind those that
+    /// came.
+    async fn next(
+        &self,
+        subject: &str,
+        seq: u64,
+        bounds: &str,
+        found: &mut Vec<Kept>,
+    ) -> Result<bool, NatsError> {
+        let before = found.len();
+        let request = format!("{{\"seq\":{seq},\"next_by_subj\":{},{bounds}}}", json(subject));
+        let end = self.ask(request, found).await?;
+        if end == End::Lost && found.len() == before {
+            found.extend(self.find(subject, seq).await?);
+            return Ok(found.len() == before);
+        }
+        Ok(matches!(end, End::Whole | End::Missing))
     }
 
     /// Finds out what came before each message on its channel.
@@ -228,6 +304,8 @@ impl<'a> Past<'a> {
         let client = &self.connection.client;
         let inbox = client.new_inbox();
         let failed = |error: String| self.refused(LAST, error);
+        let mut anew = self.connection.anew.clone();
+        anew.mark_unchanged();
         let mut answers =
             client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
         let subject = format!("$JS.API.DIRECT.GET.{}", self.source.stream);
@@ -235,7 +313,12 @@ impl<'a> Past<'a> {
             .map_err(|error| failed(error.to_string()))?;
         let patience = Duration::from_millis(STREAM_REQUEST_MS);
         loop {
-            let answer = tokio::time::timeout(patience, answers.next()).await;
+            let answer = tokio::select! {
+                // What came before the connection was lost counts.
+                biased;
+                answer = timeout(patience, answers.next()) => answer,
+                _ = anew.changed() => return Ok(End::Lost),
+            };
             let answer = answer.map_err(|_| failed("no answer".into()))?;
             let answer = answer.ok_or_else(|| failed("the connection is closed".into()))?;
             let Some(status) = answer.status else {

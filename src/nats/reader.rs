@@ -19,7 +19,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::chunk::Chunk;
 use super::connection::{Connection, epoch};
-use super::kept::raw;
+use super::error::NatsError;
+use super::kept::{Kept, raw};
 use super::pipe::Chunks;
 use crate::config::NatsSource;
 use crate::limits::{
@@ -62,6 +63,7 @@ impl Reader<'_> {
     pub(super) async fn run(mut self) {
         let mut looks = interval(Duration::from_millis(STREAM_LOOK_MS));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopped_at = None;
         loop {
             match self.read(&mut looks).await {
                 Stop::Unwanted => return,
@@ -73,6 +75,11 @@ impl Reader<'_> {
                     self.counters.restarts.add(1);
                     let next = self.next;
                     tracing::warn!("{}: {why}; reading on from {next}", self.source);
+                    // It may be the next message that it ends at each time.
+                    let is_again = stopped_at.replace(next) == Some(next);
+                    if is_again && self.skip().await.is_break() {
+                        return;
+                    }
                     sleep(Duration::from_millis(STREAM_RETRY_MS)).await;
                 }
             }
@@ -105,6 +112,26 @@ impl Reader<'_> {
         }
     }
 
+    /// Skips messages whose headers cannot be read, at which every consumer would end.
+    async fn skip(&mut self) -> Step {
+        let patience = Duration::from_millis(STREAM_LOOK_MS);
+        while let Ok(Ok(Some(message))) = timeout(patience, self.find_next()).await
+            && !message.is_readable()
+        {
+            let mut chunk = Chunk { lost: self.lose_to(message.seq), ..Chunk::default() };
+            message.add_to(&mut chunk, &self.source.prefix);
+            self.counters.messages.add(1);
+            self.next += 1;
+            self.hand_over(chunk).await?;
+        }
+        Step::Continue(())
+    }
+
+    /// The next message that the stream has, whatever its header is.
+    async fn find_next(&self) -> Result<Option<Kept>, NatsError> {
+        Kept::find(&self.connection, &self.source.stream, ">", self.next).await
+    }
+
     async fn open(&self) -> Result<Ordered, String> {
         let config = OrderedConfig {
             description: Some("fanfare".into()),
@@ -134,11 +161,11 @@ impl Reader<'_> {
             match self.add(&mut chunk, &message) {
                 Added::Yes => {}
                 Added::Again => break Some("messages came again".to_owned()),
-                Added::BehindHole => {
+                Added::BehindHole(seq) => {
                     // What is lost is said in front of a chunk.
                     let full = std::mem::take(&mut chunk);
                     self.hand_over(full).await?;
-                    chunk.lost = self.lose(&message);
+                    chunk.lost = self.lose_to(seq);
                     continue;
                 }
             }
@@ -166,7 +193,7 @@ impl Reader<'_> {
             return Added::Again;
         }
         if seq > self.next {
-            return Added::BehindHole;
+            return Added::BehindHole(seq);
         }
         let ts_in = u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or_default();
         let headers = message.headers.as_ref();
@@ -180,22 +207,23 @@ impl Reader<'_> {
         Added::Yes
     }
 
-    /// Goes on behind what the stream has no longer.
-    fn lose(&mut self, message: &Message) -> Option<(u64, u64)> {
-        let info = message.info().ok()?;
-        let lost = (self.next, info.stream_sequence - 1);
-        self.next = info.stream_sequence;
+    /// Goes on at `seq`, behind what the stream has no longer; says what that is, if anything.
+    fn lose_to(&mut self, seq: u64) -> Option<(u64, u64)> {
+        if seq <= self.next {
+            return None;
+        }
+        let (from, to) = (self.next, seq - 1);
+        self.next = seq;
         // Before a start has caught up, nobody has missed anything.
         if self.target.is_none() {
-            self.counters.lost.add(lost.1 + 1 - lost.0);
-            let (from, to) = lost;
+            self.counters.lost.add(to + 1 - from);
             tracing::error!(
                 "{}: {from} to {to} are not in the stream any more; clients are told. Keep more in \
                  it (max_age, max_bytes) than a node may be away",
                 self.source
             );
         }
-        Some(lost)
+        Some((from, to))
     }
 
     async fn hand_over(&mut self, chunk: Chunk) -> Step {
@@ -272,6 +300,6 @@ enum Added {
     Yes,
     /// It was handed over before.
     Again,
-    /// Messages before it are missing.
-    BehindHole,
+    /// Messages before it are missing; its `seq`.
+    BehindHole(u64),
 }

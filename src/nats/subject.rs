@@ -33,6 +33,9 @@ pub enum Flaw {
          a-z A-Z 0-9 _ - as %2E) and .@snapshot"
     )]
     Suffix(String),
+    /// The header is not one of NATS.
+    #[error("subject {0:?}: the header is not UTF-8 with lines NAME: VALUE, no space in NAME")]
+    Header(String),
     /// The header `kind` has another word.
     #[error("header kind: update or snapshot, not {0:?}")]
     Kind(String),
