@@ -33,6 +33,10 @@ pub const STREAM_LOOK_MS: u64 = 2_000;
 /// that was just elected is still taking in what it has.
 pub const STREAM_LOOKS_SHORT: u32 = 3;
 
+/// Looks of a start in a row between which nothing has come, before it asks whether anything still
+/// will: mostly it waits for a consumer or a leader.
+pub const STREAM_LOOKS_SILENT: u32 = 2;
+
 /// Pause before something that a NATS server refused is tried again, milliseconds.
 pub const STREAM_RETRY_MS: u64 = 200;
 

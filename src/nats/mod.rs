@@ -237,6 +237,8 @@ async fn read(
         next,
         target: Some(last),
         looks_short: 0,
+        next_at_look: 0,
+        looks_silent: 0,
     };
     reader.run().await;
 }

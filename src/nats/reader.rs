@@ -24,7 +24,8 @@ use super::kept::{Kept, raw};
 use super::pipe::Chunks;
 use crate::config::NatsSource;
 use crate::limits::{
-    STREAM_LOOK_MS, STREAM_LOOKS_SHORT, STREAM_PULL_MS, STREAM_REQUEST_MS, STREAM_RETRY_MS,
+    STREAM_LOOK_MS, STREAM_LOOKS_SHORT, STREAM_LOOKS_SILENT, STREAM_PULL_MS, STREAM_REQUEST_MS,
+    STREAM_RETRY_MS,
 };
 use crate::telemetry::StreamCounters;
 
@@ -43,6 +44,9 @@ pub(super) struct Reader<'a> {
     pub(super) target: Option<u64>,
     /// Looks in a row that found less in the stream than was read.
     pub(super) looks_short: u32,
+    /// The next `seq` to be read at the last look, and looks in a row that found it again.
+    pub(super) next_at_look: u64,
+    pub(super) looks_silent: u32,
 }
 
 /// Why nothing more is read.
@@ -250,7 +254,24 @@ impl Reader<'_> {
         self.counters.is_up.set(u64::from(self.connection.is_up()));
         match self.why_ended().await {
             Some(why) => Step::Break(Stop::Ended(why)),
-            None => Step::Continue(()),
+            None => self.look_for_end().await,
+        }
+    }
+
+    /// Ends a start whose last messages were removed from the stream, so that they never come.
+    async fn look_for_end(&mut self) -> Step {
+        let is_silent = self.next_at_look == self.next;
+        self.looks_silent = if is_silent { self.looks_silent + 1 } else { 0 };
+        self.next_at_look = self.next;
+        let Some(target) = self.target.filter(|_| self.looks_silent >= STREAM_LOOKS_SILENT) else {
+            return Step::Continue(());
+        };
+        match self.find_next().await {
+            Ok(found) if found.as_ref().is_none_or(|message| message.seq > target) => {
+                let lost = self.lose_to(target + 1);
+                self.hand_over(Chunk { lost, ..Chunk::default() }).await
+            }
+            _ => Step::Continue(()),
         }
     }
 

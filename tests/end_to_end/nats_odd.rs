@@ -3,7 +3,7 @@
 //! What a node that was there makes of it, one that comes later makes of it, too. Without
 //! nats-server each of these says SKIPPED.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::nats::{first_there, frames_to, lines, node, subscribe, values, welcome};
 use crate::nats_server::NatsServer;
@@ -105,4 +105,21 @@ fn headers_that_a_publisher_wrote_do_not_pass_for_the_streams_own() {
     let (mut client, reply) = subscribe(&late, Some((&epoch, 0)));
     assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
     assert_eq!(frames_to(&mut client, 4), live);
+}
+
+#[test]
+fn a_start_does_not_wait_for_messages_that_were_removed_from_the_end() {
+    let Some(nats) = NatsServer::start() else { return };
+    nats.publish("MD", "", &lines(0..2));
+    for seq in [5, 6] {
+        let deleted = nats.ask("STREAM.MSG.DELETE.MD", &json!({ "seq": seq }).to_string());
+        assert!(deleted.contains("\"success\":true"), "{deleted}");
+    }
+    let server = node(&nats, "");
+    let place = welcome(&server);
+    assert_eq!(place["seq"], 6);
+    let (mut client, reply) = subscribe(&server, Some((place["epoch"].as_str().unwrap(), 6)));
+    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    nats.publish("MD", "", &lines(2..3));
+    assert_eq!(frames_to(&mut client, 9).into_keys().collect::<Vec<_>>(), [7, 8, 9]);
 }
