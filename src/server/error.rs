@@ -28,10 +28,8 @@ pub enum StartError {
     /// The stream or the bucket cannot be used.
     #[error("nats: {0}")]
     Nats(#[from] NatsError),
-    /// The journal was checked, and could not be read again.
-    #[error(
-        "what was before could not be taken in: {0}; start again, and see dmesg if it is the disk"
-    )]
+    /// The journal was checked, and could not be read again; or the stream cannot be taken in.
+    #[error("what was before could not be taken in: {0}")]
     Restore(io::Error),
     /// The file of the admin token cannot be used.
     #[error(

@@ -93,7 +93,9 @@ impl Beginning {
 /// `seq`.
 pub(super) async fn restore(feed: &Feed, journal: Option<(Replay, Journal)>) -> io::Result<u64> {
     let Some((replay, journal)) = journal else { return Ok(0) };
-    feed.restore(replay, journal).await
+    feed.restore(replay, journal).await.map_err(|error| {
+        io::Error::other(format!("{error}; start again, and see dmesg if it is the disk"))
+    })
 }
 
 /// Waits until every shard has all that the ingest thread has given it.
