@@ -76,6 +76,8 @@ pub struct FrameLog {
     tracks: [Option<Box<Track>>; Form::FURTHER],
     /// Number of the oldest entry that still has its bytes.
     tail: u64,
+    /// `seq` of the entry before that one, 0 if there never was one.
+    seq_gone: u64,
     /// Number of the next entry to be written.
     head: u64,
     /// `seq` of the newest entry ever written, or of what was skipped behind it; 0 if none.
@@ -93,6 +95,7 @@ impl FrameLog {
             entries: vec![Entry::default(); entries].into_boxed_slice(),
             tracks: Default::default(),
             tail: 0,
+            seq_gone: 0,
             head: 0,
             seq_last: 0,
         }
@@ -112,8 +115,7 @@ impl FrameLog {
             && (self.entry(self.tail).position < oldest
                 || self.head - self.tail == self.entries.len() as u64)
         {
-            leaving(self.tail, self);
-            self.tail += 1;
+            self.give_way(&mut leaving);
         }
         let at = self.place(self.head);
         self.entries[at] = Entry { position, ..entry };
@@ -173,12 +175,18 @@ impl FrameLog {
         let Some(track) = self.track_mut(form) else { return };
         track.reserve(number, frame.len());
         while self.tail < number && self.track(form).is_some_and(|t| t.is_overwritten(self.tail)) {
-            leaving(self.tail, self);
-            self.tail += 1;
+            self.give_way(&mut leaving);
         }
         if let Some(track) = self.track_mut(form) {
             track.bytes_mut(number).copy_from_slice(frame);
         }
+    }
+
+    /// The oldest entry gives way, and is shown to `leaving` first.
+    fn give_way(&mut self, leaving: &mut impl FnMut(u64, &Self)) {
+        leaving(self.tail, self);
+        self.seq_gone = self.entry(self.tail).seq;
+        self.tail += 1;
     }
 
     /// Notes that what comes has a higher `seq` than this.
@@ -190,6 +198,14 @@ impl FrameLog {
     #[must_use]
     pub const fn tail(&self) -> u64 {
         self.tail
+    }
+
+    /// `seq` of the newest entry that has given way, 0 if none has: every event after it that was
+    /// ever written can be read. Between it and the oldest entry there may be numbers that are no
+    /// events.
+    #[must_use]
+    pub const fn seq_gone(&self) -> u64 {
+        self.seq_gone
     }
 
     /// Number of the next entry to be written; a cursor that equals it has read everything.
@@ -333,6 +349,7 @@ mod tests {
                 })
                 .copy_from_slice(&frame(seq, len));
                 prop_assert_eq!(left, (tail..log.tail()).collect::<Vec<_>>());
+                prop_assert_eq!(log.seq_gone(), log.tail(), "entry 0 has the seq 1");
                 prop_assert_eq!(log.head(), seq);
                 prop_assert!(log.head() - log.tail() <= 16);
                 for number in log.tail()..log.head() {
@@ -371,7 +388,7 @@ mod tests {
                     log.begin(Form::Deflate);
                 }
                 log.append_form(Form::Deflate, seq - 1, &frame(seq + 7, other), is_next);
-                prop_assert_eq!(log.tail(), tail);
+                prop_assert_eq!((log.tail(), log.seq_gone()), (tail, tail));
                 for number in log.tail()..log.head() {
                     let entry = *log.entry(number);
                     let at = usize::try_from(number).unwrap();

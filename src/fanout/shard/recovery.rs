@@ -345,7 +345,7 @@ impl Shard {
         let at = log.first_after(ahead, log.tail()..log.head());
         let seq = log.seq_before(at);
         let exact = view.places(at, seq);
-        if seq > ahead {
+        if log.seq_gone() > ahead {
             self.tell_overrun(id, exact, (ahead, seq), Cause::Slow);
             return self.join_skipped(id);
         }
@@ -376,10 +376,10 @@ impl Shard {
         cause: Cause,
     ) {
         let Some((view, _)) = self.lagging(id) else { return };
-        let tail = view.store.log.tail();
-        let first_kept = (view.store.retained.range(0..tail))
+        let (retained, log) = (&view.store.retained, &view.store.log);
+        let first_kept = (retained.range(0..log.tail()))
             .find(|(_, kept)| kept.entry.seq > ahead)
-            .map_or(tail, |(number, _)| number);
+            .map_or_else(|| log.first_after(ahead, log.tail()..log.head()), |(number, _)| number);
         let conflated: Vec<_> = view.cohort.classes.list().iter().map(Class::conflates).collect();
         let counted = (0..conflated.len()).filter(|&class| !conflated[class]);
         let mut names: Vec<_> = counted.flat_map(|class| self.lossy_channels(id, class)).collect();
@@ -387,8 +387,11 @@ impl Shard {
         names.dedup();
         let Some((_, lag)) = self.lagging(id) else { return };
         for ((place, exact), is_conflated) in lag.places.iter_mut().zip(exact).zip(conflated) {
-            let from = if is_conflated { first_kept } else { exact.from };
-            *place = Place { from, conflating: place.conflating || is_conflated, ..exact };
+            let conflating = place.conflating || is_conflated;
+            *place = match is_conflated {
+                true => Place { from: first_kept, seq_from: ahead, conflating, ..exact },
+                false => Place { conflating, ..exact },
+            };
         }
         if !names.is_empty() {
             self.write_gap(id, names, (ahead + 1, seq), None, (cause, None));

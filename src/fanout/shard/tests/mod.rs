@@ -1,5 +1,6 @@
 //! What the simulation does not single out, on a shard without sockets.
 
+mod ahead;
 mod deflate;
 mod encodings;
 mod flush;

@@ -110,6 +110,16 @@ impl Play {
         self.late.check_invariants();
         bytes
     }
+
+    /// The same where the stream has nothing of it any more.
+    fn read_nothing(&mut self) -> Vec<u8> {
+        let mut bytes = drain(&mut self.late);
+        while let Some(from) = self.late.next_ask() {
+            self.late.handle_answer(Answer { from, outcome: Err(Lapse::Expired) });
+            bytes.extend(drain(&mut self.late));
+        }
+        bytes
+    }
 }
 
 fn open(shard: &mut Shard, encoding: Encoding) -> ConnectionId {
@@ -218,6 +228,33 @@ fn without_a_snapshot_the_live_events_follow_the_receipt() {
     assert!(got.contains("replay_end") && !got.contains("snapshot"), "{got}");
     play.publish(&event(302, "1"));
     assert!(text(&drain(&mut play.late)).contains("\"seq\":301,"));
+}
+
+/// Whether event `seq` is among what was sent.
+fn has(text: &str, seq: u64) -> bool {
+    text.contains(&format!("\"seq\":{seq},\"prev\""))
+}
+
+#[test]
+fn live_events_that_cannot_be_read_back_bring_nothing_again() {
+    // Before the first snapshot of a book.
+    let mut play = Play::new(24);
+    let id = open(&mut play.late, Encoding::Json);
+    ask(&mut play.late, id, "subscribe", &from(5, ">", "auto"));
+    drain(&mut play.late);
+    for number in 25..=28 {
+        play.publish(&event(number, "1"));
+    }
+    play.sequencer.handle_loss((29, 39));
+    play.sequencer.handle_event(&event(42, "1"), 7).unwrap();
+    play.late.handle_batch(&play.sequencer.next_batch().unwrap(), Now::default());
+    assert_eq!(play.answer(24), 1);
+    let replay = text(&drain(&mut play.late));
+    assert!(has(&replay, 24) && replay.contains("replay_end") && !has(&replay, 25), "{replay}");
+    let live = text(&play.read_nothing());
+    assert!(live.contains("\"from\":25,\"to\":39,\"cause\":\"expired\""), "{live}");
+    assert!(has(&live, 28) && has(&live, 40), "the newest value is kept: {live}");
+    assert!(!has(&live, 24), "it has come already: {live}");
 }
 
 #[test]

@@ -8,39 +8,49 @@ use super::super::*;
 use super::{drain, pass, settings};
 use crate::access::Member;
 use crate::fanout::Now;
-use crate::fanout::sequencer::Sequencer;
+use crate::fanout::sequencer::{Place, Sequencer};
 use crate::handoff::batch::NewSlot;
 use crate::protocol::encoding::Encoding;
 use crate::protocol::event::{Event, Kind};
 use crate::protocol::ws::frame::{Opcode, payload, write_masked};
 
 /// A shard, what feeds it, and one client.
-struct Play {
-    shard: Shard,
-    sequencer: Sequencer,
-    id: ConnectionId,
+pub(super) struct Play {
+    pub(super) shard: Shard,
+    pub(super) sequencer: Sequencer,
+    pub(super) id: ConnectionId,
 }
 
 impl Play {
-    fn with(settings: ShardSettings) -> Self {
+    pub(super) fn with(settings: ShardSettings) -> Self {
         let mut shard = Shard::new(settings, Arc::new(Telemetry::new(1)), 0);
         let id = shard.handle_open(Member::anyone(), Encoding::Json, Now::default());
         drain(&mut shard);
         Self { shard, sequencer: Sequencer::new(10, 10), id }
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(settings())
     }
 
-    fn publish(&mut self, channel: &str, key: Option<&str>, kind: Kind, data: &str) {
+    pub(super) fn publish(&mut self, channel: &str, key: Option<&str>, kind: Kind, data: &str) {
         let event = Event { channel, key, kind, ts: None, data: data.as_bytes() };
         self.sequencer.handle_event(&event, 7).unwrap();
         self.shard.handle_batch(&self.sequencer.next_batch().unwrap(), Now::default());
     }
 
+    /// An event of a stream, at a place of its own.
+    pub(super) fn publish_at(&mut self, seq: u64, channel: &str) {
+        let data = seq.to_string();
+        let event =
+            Event { channel, key: None, kind: Kind::Update, ts: None, data: data.as_bytes() };
+        let place = Place { seq, prev: None, ts_in: 7 };
+        self.sequencer.handle_placed(&event, place).unwrap();
+        self.shard.handle_batch(&self.sequencer.next_batch().unwrap(), Now::default());
+    }
+
     /// Two keys, of which one moved, a book, and a stream: events 1 to 7.
-    fn publish_some(&mut self) {
+    pub(super) fn publish_some(&mut self) {
         self.publish("quote", Some("A"), Kind::Update, "1");
         self.publish("quote", Some("B"), Kind::Update, "2");
         self.publish("quote", Some("A"), Kind::Update, "3");
@@ -50,13 +60,13 @@ impl Play {
         self.publish("trade", None, Kind::Update, "7");
     }
 
-    fn ask(&mut self, method: &str, params: Value) -> Vec<Value> {
+    pub(super) fn ask(&mut self, method: &str, params: Value) -> Vec<Value> {
         self.tell(method, params);
         self.read()
     }
 
     /// Asks, and reads nothing yet.
-    fn tell(&mut self, method: &str, params: Value) {
+    pub(super) fn tell(&mut self, method: &str, params: Value) {
         let text = json!({ "method": method, "params": params, "req_id": 9 }).to_string();
         let mut frame = Vec::new();
         write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
@@ -64,7 +74,7 @@ impl Play {
     }
 
     /// More than the log holds, on a channel of its own.
-    fn overtake(&mut self) {
+    pub(super) fn overtake(&mut self) {
         let long = format!("\"{}\"", "x".repeat(60_000));
         for _ in 0..200 {
             self.publish("noise", None, Kind::Update, &long);
@@ -72,7 +82,7 @@ impl Play {
     }
 
     /// Everything that is to be sent.
-    fn read(&mut self) -> Vec<Value> {
+    pub(super) fn read(&mut self) -> Vec<Value> {
         let bytes = drain(&mut self.shard);
         let (mut at, mut messages) = (0, Vec::new());
         while at < bytes.len() {
@@ -88,7 +98,7 @@ impl Play {
 }
 
 /// What came, shortened: `seq` of events, and the types of notices with theirs.
-fn short(messages: &[Value]) -> Vec<String> {
+pub(super) fn short(messages: &[Value]) -> Vec<String> {
     let short = |message: &Value| match (&message["success"], message["channel"].as_str()) {
         (Value::Bool(_), _) => format!("reply {}", message["result"][0]["seq"]),
         (_, Some("control")) if message["type"] == "gap" => {
@@ -268,28 +278,8 @@ fn another_epoch_is_receipted_and_answered_with_a_snapshot() {
     assert_eq!(messages, ["reply 7", "replay_begin 7", "gap 1-7 epoch", "replay_end 7"]);
 }
 
-fn resume_of(epoch: &str, seq: u64) -> Value {
+pub(super) fn resume_of(epoch: &str, seq: u64) -> Value {
     json!({ "epoch": epoch, "seq": seq })
-}
-
-#[test]
-fn a_client_from_a_core_that_is_ahead_gets_nothing_twice() {
-    let mut play = Play::new();
-    play.publish_some();
-    play.shard.telemetry.ingest.head_seq.set(9);
-    let params = json!({ "channels": ">", "policy": "all", "resume": resume_of("epoch", 8) });
-    let text = json!({ "method": "subscribe", "params": params }).to_string();
-    let mut frame = Vec::new();
-    write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
-    play.shard.handle_bytes(play.id, &mut frame, Now::default());
-    play.read();
-    assert!(!play.shard.is_pass_due(), "it waits for the batch, and costs nothing meanwhile");
-    play.publish("trade", None, Kind::Update, "8");
-    play.publish("trade", None, Kind::Update, "9");
-    assert_eq!(short(&play.read()), ["9"]);
-    let params = json!({ "channels": ">", "resume": resume_of("epoch", 99) });
-    let messages = play.ask("subscribe", params);
-    assert_eq!(messages[0]["result"][0]["why"], "ahead", "no core has come that far");
 }
 
 #[test]
@@ -362,20 +352,6 @@ fn what_a_stream_has_lost_is_told_to_everybody_and_nobody_goes_on_across_it() {
     assert_eq!(play.ask("verify", json!({ "channel": "book" }))[0]["error"]["code"], "forgotten");
     play.publish("book", None, Kind::Snapshot, "21");
     assert_eq!(play.ask("verify", json!({ "channel": "book" }))[0]["result"]["values"], 1);
-}
-
-#[test]
-fn a_client_that_is_ahead_of_a_server_of_a_stream_waits_for_it() {
-    let mut play = Play::with(ShardSettings { is_shared: true, ..settings() });
-    play.publish_some();
-    let resume = json!({ "epoch": "epoch", "seq": 9 });
-    let messages = play.ask("subscribe", json!({ "channels": ">", "resume": resume }));
-    assert_eq!(messages[0]["result"][0]["resumed"], true);
-    for data in ["8", "9", "10"] {
-        play.publish("trade", None, Kind::Update, data);
-    }
-    let events: Vec<_> = play.read().iter().filter_map(|m| m["data"].as_u64()).collect();
-    assert_eq!(events, [10], "it has what came before");
 }
 
 #[test]

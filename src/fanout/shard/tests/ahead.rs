@@ -1,0 +1,81 @@
+//! Clients that are ahead: they have what the shard is yet to come to.
+
+use serde_json::json;
+
+use super::super::*;
+use super::recovery::{Play, resume_of, short};
+use super::settings;
+use crate::fanout::Now;
+use crate::protocol::event::Kind;
+use crate::protocol::ws::frame::{Opcode, write_masked};
+
+/// A shard of a server that has its total order with others, after seven events.
+fn shared() -> Play {
+    let mut play = Play::with(ShardSettings { is_shared: true, ..settings() });
+    play.publish_some();
+    play
+}
+
+/// What a client hears at once that goes on after `seq`.
+fn go_on(play: &mut Play, channels: &str, seq: u64) -> Vec<String> {
+    let params = json!({ "channels": channels, "resume": resume_of("epoch", seq) });
+    short(&play.ask("subscribe", params))
+}
+
+#[test]
+fn a_client_from_a_core_that_is_ahead_gets_nothing_twice() {
+    let mut play = Play::new();
+    play.publish_some();
+    play.shard.telemetry.ingest.head_seq.set(9);
+    let params = json!({ "channels": ">", "policy": "all", "resume": resume_of("epoch", 8) });
+    let text = json!({ "method": "subscribe", "params": params }).to_string();
+    let mut frame = Vec::new();
+    write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+    play.shard.handle_bytes(play.id, &mut frame, Now::default());
+    play.read();
+    assert!(!play.shard.is_pass_due(), "it waits for the batch, and costs nothing meanwhile");
+    play.publish("trade", None, Kind::Update, "8");
+    play.publish("trade", None, Kind::Update, "9");
+    assert_eq!(short(&play.read()), ["9"]);
+    let params = json!({ "channels": ">", "resume": resume_of("epoch", 99) });
+    let messages = play.ask("subscribe", params);
+    assert_eq!(messages[0]["result"][0]["why"], "ahead", "no core has come that far");
+}
+
+#[test]
+fn a_client_that_is_ahead_of_a_server_of_a_stream_waits_for_it() {
+    let mut play = Play::with(ShardSettings { is_shared: true, ..settings() });
+    play.publish_some();
+    let resume = json!({ "epoch": "epoch", "seq": 9 });
+    let messages = play.ask("subscribe", json!({ "channels": ">", "resume": resume }));
+    assert_eq!(messages[0]["result"][0]["resumed"], true);
+    for data in ["8", "9", "10"] {
+        play.publish("trade", None, Kind::Update, data);
+    }
+    let events: Vec<_> = play.read().iter().filter_map(|m| m["data"].as_u64()).collect();
+    assert_eq!(events, [10], "it has what came before");
+}
+
+#[test]
+fn numbers_that_are_no_events_are_no_loss_to_a_client_that_is_ahead() {
+    let mut play = shared();
+    go_on(&mut play, ">", 9);
+    play.publish("quote", Some("A"), Kind::Update, "8");
+    play.publish("trade", None, Kind::Update, "9");
+    play.publish_at(11, "trade");
+    assert_eq!(short(&play.read()), ["11"], "it has the quote");
+}
+
+#[test]
+fn what_is_overwritten_before_a_client_that_is_ahead_was_sent_it_is_receipted() {
+    let mut play = shared();
+    go_on(&mut play, "trade", 9);
+    play.publish("trade", None, Kind::Update, "8");
+    play.publish("trade", None, Kind::Update, "9");
+    play.overtake();
+    play.publish("trade", None, Kind::Update, "210");
+    let messages = short(&play.read());
+    let gap = messages[0].strip_prefix("gap 10-").and_then(|rest| rest.strip_suffix(" slow"));
+    assert!(gap.is_some(), "{messages:?}");
+    assert_eq!(messages[1..], ["210"]);
+}
