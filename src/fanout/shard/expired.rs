@@ -12,10 +12,9 @@ use super::Shard;
 impl Shard {
     /// Events with a `seq` in `range`, which is behind all that came so far, never come.
     pub(super) fn handle_loss(&mut self, range: (u64, u64)) {
-        let Self { store, whole_from, .. } = self;
-        store.log.skip_to(range.1);
-        *whole_from = store.log.head();
-        store.slots.break_books();
+        self.store.log.skip_to(range.1);
+        self.begin_whole();
+        self.store.slots.break_books();
         let ids: Vec<_> = (self.connections.iter())
             .map(|(index, connection)| ConnectionId::new(index, connection.generation))
             .collect();

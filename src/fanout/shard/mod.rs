@@ -192,6 +192,8 @@ pub struct Shard {
     store: Store,
     /// Number of the log entry from which on it has every event.
     whole_from: u64,
+    /// Last `seq` before that entry.
+    whole_since: u64,
     channels: Channels,
     cohorts: Cohorts,
     connections: Slab<Connection>,
@@ -253,6 +255,7 @@ impl Shard {
         Self {
             store,
             whole_from: 0,
+            whole_since: 0,
             channels: Channels::default(),
             cohorts: Cohorts::new(Arc::clone(&settings.rules)),
             // Never moved, nor larger than it must be: pages are taken when they are first written.
@@ -308,7 +311,7 @@ impl Shard {
         batch.books_broken.iter().for_each(|&slot| self.store.slots.break_book(slot));
         let appended = batch.events.iter().map(|event| self.append(batch, event)).sum();
         if batch.is_sparse {
-            self.whole_from = self.store.log.head();
+            self.begin_whole();
         }
         let counters = self.counters();
         counters.events.add(batch.events.len() as u64);
@@ -318,6 +321,16 @@ impl Shard {
             self.count_compressed();
         }
         appended
+    }
+
+    /// From the head of the log on it has every event.
+    fn begin_whole(&mut self) {
+        (self.whole_from, self.whole_since) = (self.store.log.head(), self.store.log.seq_last());
+    }
+
+    /// Every event after this `seq` that came is in the log.
+    fn seq_gone(&self) -> u64 {
+        self.store.log.seq_gone().max(self.whole_since)
     }
 
     /// Encodes and appends one event; returns the bytes of its longest frame.

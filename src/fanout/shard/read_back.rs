@@ -127,7 +127,7 @@ impl Shard {
         if self.readers == 0 {
             return Reading::Not;
         }
-        let oldest = self.store.log.tail().max(self.whole_from);
+        let (oldest, gone) = (self.store.log.tail().max(self.whole_from), self.seq_gone());
         let Some((view, lag)) = self.lagging(id) else { return Reading::Not };
         let Some(seq) = lag.reading else { return Reading::Not };
         if lag.end.as_ref().is_some_and(|end| seq >= end.seq) {
@@ -135,7 +135,7 @@ impl Shard {
             self.set_reading(id, None);
             return Reading::Not;
         }
-        if seq >= view.store.log.seq_before(oldest) {
+        if seq >= gone {
             self.go_over(id, seq, oldest);
             return Reading::Not;
         }

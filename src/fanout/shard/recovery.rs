@@ -111,7 +111,7 @@ impl Shard {
             return if is_given { Ok(Origin::Ahead) } else { Err(Cause::Ahead) };
         }
         let oldest = self.store.log.tail().max(self.whole_from).min(at);
-        if resume.seq < self.store.log.seq_before(oldest) {
+        if resume.seq < self.seq_gone().min(seq) {
             let is_gone = resume.seq + 1 < self.telemetry.stream.first_seq.value();
             return Err(if is_gone { Cause::Expired } else { Cause::TooOld });
         }

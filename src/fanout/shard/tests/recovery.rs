@@ -283,6 +283,30 @@ pub(super) fn resume_of(epoch: &str, seq: u64) -> Value {
 }
 
 #[test]
+fn a_place_beside_numbers_that_are_no_events_is_not_too_old() {
+    let mut play = Play::new();
+    play.publish_at(5, "trade");
+    let go_on = |play: &mut Play, seq| {
+        let params = json!({ "channels": "trade", "resume": resume_of("epoch", seq) });
+        short(&play.ask("subscribe", params))
+    };
+    for place in [0, 2, 4] {
+        let expected = ["reply 5", "replay_begin 5", "5", "replay_end 5"];
+        assert_eq!(go_on(&mut play, place), expected, "{place}");
+    }
+    // The same behind what was read at a start.
+    let sparse = Batch { is_sparse: true, ..Batch::default() };
+    play.shard.handle_batch(&sparse, Now::default());
+    play.publish_at(9, "trade");
+    play.read();
+    for place in [5, 7, 8] {
+        let expected = ["reply 9", "replay_begin 9", "9", "replay_end 9"];
+        assert_eq!(go_on(&mut play, place), expected, "{place}");
+    }
+    assert_eq!(go_on(&mut play, 4)[2], "gap 5-9 too_old");
+}
+
+#[test]
 fn what_a_journal_has_kept_is_in_snapshots_and_not_replayed() {
     let mut play = Play::new();
     play.publish("quote", Some("A"), Kind::Update, "1");
