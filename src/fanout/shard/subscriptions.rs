@@ -233,12 +233,16 @@ impl Shard {
         let present = self.cohorts.cohort(connection.cohort);
         let coming = self.cohorts.cohort(cohort);
         let Some(lag) = connection.lag.as_deref_mut() else { return Vec::new() };
+        let has_all = lag.waits();
         let end = lag.end.get_or_insert_with(|| End {
             at: head,
             seq: seq_last,
             due: present.classes.list().iter().map(|class| (class.events, class.bytes)).collect(),
         });
         let (at, seq) = (end.at, end.seq);
+        if has_all {
+            View { store: &self.store, cohort: present }.settle(lag);
+        }
         // The live stage that was to come; recoveries before it stay.
         let before = lag.stages.pop_back();
         let view = View { store: &self.store, cohort: coming };

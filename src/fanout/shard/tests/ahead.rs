@@ -79,3 +79,17 @@ fn what_is_overwritten_before_a_client_that_is_ahead_was_sent_it_is_receipted() 
     assert!(gap.is_some(), "{messages:?}");
     assert_eq!(messages[1..], ["210"]);
 }
+
+#[test]
+fn a_client_that_is_ahead_and_names_its_set_in_parts_gets_nothing_that_it_has() {
+    let mut play = shared();
+    assert_eq!(go_on(&mut play, "trade", 10), ["reply 7", "replay_begin 7", "replay_end 7"]);
+    play.publish("trade", None, Kind::Update, "8");
+    assert_eq!(go_on(&mut play, "quote", 10), ["reply 8", "replay_begin 8", "replay_end 8"]);
+    play.publish("trade", None, Kind::Update, "9");
+    let messages = play.ask("unsubscribe", json!({ "channels": "quote" }));
+    assert_eq!(short(&messages), ["reply 9"]);
+    play.publish("trade", None, Kind::Update, "10");
+    play.publish("trade", None, Kind::Update, "11");
+    assert_eq!(short(&play.read()), ["11"]);
+}
