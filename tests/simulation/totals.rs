@@ -42,6 +42,10 @@ pub(crate) struct Totals {
     pub(crate) appended_in_pass: u64,
     /// Clients that came from another shard that was ahead of this one.
     pub(crate) ahead: u64,
+    /// Changes of their sets before it had come to where they are.
+    pub(crate) ahead_changed: u64,
+    /// Numbers that are no events.
+    pub(crate) skipped: u64,
     /// Messages that came compressed.
     pub(crate) compressed: u64,
     /// Events that came as binary messages.
@@ -56,7 +60,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 31] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 33] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -83,6 +87,8 @@ impl Totals {
             ("receipts of recoveries", &mut self.receipts_of_recoveries),
             ("batches within a pass", &mut self.appended_in_pass),
             ("clients ahead of the shard", &mut self.ahead),
+            ("changes of sets of clients ahead", &mut self.ahead_changed),
+            ("numbers without an event", &mut self.skipped),
             ("compressed messages", &mut self.compressed),
             ("binary messages", &mut self.binary),
             ("events of streams with a place", &mut self.placed),

@@ -1,5 +1,6 @@
 //! All events, as the producer gave them, with what follows from their order.
 //!
+//! A number that is no event counts as one of a channel without a name, which no pattern matches.
 //! Not here: who wants them. Invariant: event `seq` is at `seq - 1`, and links point backwards.
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub(crate) struct Expected {
     pub(crate) ticks: [u32; 3],
     /// Bytes of all frames before it, about.
     bytes_before: u64,
+    /// Log entries before it.
+    entries_before: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,7 @@ pub(crate) struct History {
     pub(crate) slots: Vec<Slot>,
     numbers: BTreeMap<(String, Option<String>), usize>,
     bytes: u64,
+    entries: u64,
     /// The time of the turn, monotonic nanoseconds.
     pub(crate) now_ns: u64,
     ticks: [u32; 3],
@@ -96,15 +100,25 @@ impl History {
         }
         let book = state.snapshot > 0;
         let prev = std::mem::replace(&mut self.channels[channel].last, seq);
-        let bytes_before = self.bytes;
-        self.bytes += given.data.len() as u64 + 100;
+        let (bytes_before, entries_before) = (self.bytes, self.entries);
+        if !given.channel.is_empty() {
+            self.bytes += given.data.len() as u64 + 100;
+            self.entries += 1;
+        }
         let Given { snapshot, ts, data, .. } = given;
         let (ns, ticks) = (self.now_ns, self.ticks);
         #[rustfmt::skip]
         self.events.push(Expected {
             channel, key, snapshot, ts, data, prev, slot, slot_prev, book, ns, ticks, bytes_before,
+            entries_before,
         });
         seq
+    }
+
+    /// The next number is no event.
+    pub(crate) fn skip(&mut self) {
+        let data = String::new();
+        self.push(Given { channel: "", key: None, snapshot: false, ts: None, data });
     }
 
     /// The shard was told the time: a tick of each tier whose next interval has begun.
@@ -189,6 +203,6 @@ impl History {
     /// estimated and the end of a ring stays unused, so half a log counts.
     pub(crate) fn may_be_overwritten(&self, seq: u64, log_bytes: usize) -> bool {
         let bytes = self.bytes_since(seq) >= log_bytes as u64 / 2;
-        bytes || self.head() - seq >= log_bytes as u64 / 256
+        bytes || self.entries - self.event(seq).entries_before > log_bytes as u64 / 256
     }
 }

@@ -406,6 +406,7 @@ impl Judge {
         );
         self.open_to(seq, history);
         let is_first = self.set.patterns.is_empty();
+        self.totals.ahead_changed += u64::from(!is_first && seq < self.ahead);
         for result in value["result"].as_array().into_iter().flatten() {
             if !result["seq"].is_u64() {
                 continue;

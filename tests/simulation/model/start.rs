@@ -16,6 +16,8 @@ impl Judge {
     /// Newest values are kept, also those of a channel that has other events as well.
     pub(super) fn overrun(&mut self, receipt: &Receipt, history: &History) {
         self.open_to(receipt.to, history);
+        let gone = history.may_be_overwritten(receipt.from, self.setup.log_bytes);
+        assert!(gone, "{}: nothing was overwritten of {receipt:?}", self.name);
         for seq in receipt.from.max(self.ledger.base() + 1)..=receipt.to {
             let State::Open(number) = self.ledger.state(seq) else { continue };
             let is_kept = self.ledger.terms(number).policy == Policy::Latest;
@@ -58,7 +60,12 @@ impl Judge {
             }
         }
         self.totals.ahead += u64::from(is_first && has > 0);
-        self.ahead = if is_first { has } else { self.ahead.min(has) };
+        let before = self.ahead;
+        self.ahead = if is_first { has } else { before.min(has) };
+        if self.ahead < before {
+            // What it has behind the boundary comes again, whatever a heartbeat has said.
+            self.ledger.proven = self.ledger.proven.min(seq);
+        }
         self.open_to(self.ahead.max(self.ledger.opened()), history);
         why.map(str::to_owned)
     }

@@ -142,7 +142,8 @@ pub(crate) fn matches(pattern: &str, channel: &str) -> bool {
             _ => false,
         }
     }
-    tokens(&pattern.split('.').collect::<Vec<_>>(), &channel.split('.').collect::<Vec<_>>())
+    !channel.is_empty()
+        && tokens(&pattern.split('.').collect::<Vec<_>>(), &channel.split('.').collect::<Vec<_>>())
 }
 
 /// A client's set with what holds for each channel under it.

@@ -175,6 +175,20 @@ fn a_newest_value_that_was_receipted_may_be_followed_by_another() {
 }
 
 #[test]
+#[should_panic(expected = "nothing was overwritten")]
+fn a_number_that_is_no_event_is_no_loss() {
+    let mut play = Play::policy(Policy::All);
+    play.events(&["t.a"]);
+    play.history.skip();
+    play.events(&["t.a"]);
+    play.deliver(&[1]);
+    play.say(
+        r#"{"channel":"control","type":"gap","channels":["t.a"],"from":2,"to":2,"cause":"slow",
+        "recover":"snapshot"}"#,
+    );
+}
+
+#[test]
 #[should_panic(expected = "counts 1 too many")]
 fn a_receipt_does_not_count_what_was_delivered() {
     let mut play = Play::policy(Policy::All);

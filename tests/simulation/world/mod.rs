@@ -6,12 +6,14 @@
 
 mod client;
 mod ends;
+mod feed;
 mod operations;
 mod past;
 mod random;
 mod reading;
 mod rules;
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,21 +25,17 @@ use fanfare::fanout::sequencer::Sequencer;
 use fanfare::fanout::shard::{Outcome, Plan, Shard, ShardSettings};
 use fanfare::handoff::batch::Batch;
 use fanfare::protocol::encoding::{Encoding, Form};
-use fanfare::protocol::event::{Event, Kind};
 use fanfare::protocol::whoami::Socket;
 use fanfare::protocol::ws::close::CloseReason;
 use fanfare::telemetry::Telemetry;
 
-use crate::model::{Given, History, Judge, Mischief, Setup};
+use crate::model::{History, Judge, Mischief, Setup};
 use crate::totals::Totals;
 
 use client::Client;
 use past::Stream;
 use random::Random;
 use reading::Reading;
-
-const CHANNELS: [&str; 7] =
-    ["trade.BTC", "trade.ETH", "quote.BTC", "quote.ETH", "book.BTC.raw", "book.ETH.raw", "status"];
 
 /// Turns in which events come and clients ask, and quiet ones after them.
 const TURNS_BUSY: usize = 45;
@@ -53,6 +51,10 @@ const CLIENTS_MAX: usize = 12;
 /// clients back to a faster one.
 const TURNS_QUIET: usize = 20;
 
+/// Passes of a turn at most: all of the largest log goes to one client, in records of 1,000 bytes,
+/// and some.
+const PASSES_MAX: usize = 2_000;
+
 /// Ticks of a turn at most: one round of the sweep over all clients, and some.
 const TICKS: usize = 14;
 
@@ -64,8 +66,12 @@ pub(crate) struct World {
     sequencer: Sequencer,
     /// What the shard can ask for of the time before its log.
     stream: Stream,
-    /// A batch that other shards have already.
-    held: Option<Arc<Batch>>,
+    /// Batches that other shards have already, in order.
+    held: VecDeque<Arc<Batch>>,
+    /// Percent of turns in which the shard is late for what comes.
+    late: usize,
+    /// The stream has messages that are no events.
+    has_holes: bool,
     /// Batches that may still come while this turn's passes are under way.
     batches_left: usize,
     history: History,
@@ -108,6 +114,7 @@ impl World {
             tier_moves: random.chance(50),
             mischief,
         };
+        let (late, has_holes) = (random.pick(&[15, 15, 60]), random.chance(50));
         let command_burst = random.pick(&[20, 50, 100]);
         let ping_ns = random.pick(&[3_000_000_000, 6_000_000_000, 0]);
         let pong_ns = 3_000_000_000;
@@ -149,7 +156,9 @@ impl World {
             telemetry,
             sequencer: Sequencer::new(100, 100),
             stream: Stream::default(),
-            held: None,
+            held: VecDeque::new(),
+            late,
+            has_holes,
             batches_left: 0,
             history: History::default(),
             setup: Rc::new(setup),
@@ -238,7 +247,9 @@ impl World {
             }
         }
         self.deliver_commands();
-        if !busy || self.random.chance(50) {
+        if !busy {
+            self.hand_over_all();
+        } else if self.random.chance(50) {
             self.hand_over();
         }
         self.answer_questions();
@@ -272,70 +283,6 @@ impl World {
         let forms = self.shard.form_count();
         self.shard.handle_tick(self.now);
         self.totals.forms_ended += (forms - self.shard.form_count()) as u64;
-    }
-
-    fn produce(&mut self) {
-        if self.random.chance(20) {
-            return;
-        }
-        self.hand_over();
-        assert!(self.held.is_none(), "between turns nothing is to be sent");
-        self.held = self.batch();
-        if !self.random.chance(15) {
-            self.hand_over();
-        }
-    }
-
-    /// Some events, which the sequencer has put in order.
-    fn batch(&mut self) -> Option<Arc<Batch>> {
-        for _ in 0..self.random.below(self.events_a_turn) {
-            let given = self.event();
-            let kind = if given.snapshot { Kind::Snapshot } else { Kind::Update };
-            let Given { channel, key, ts, .. } = given;
-            let event = Event { channel, key, kind, ts, data: given.data.as_bytes() };
-            let seq = self.sequencer.handle_event(&event, self.now.unix_ns).unwrap();
-            self.stream.push(&event, self.now.unix_ns);
-            assert_eq!(seq, self.history.push(given));
-        }
-        self.telemetry.ingest.head_seq.set(self.history.head());
-        self.sequencer.next_batch()
-    }
-
-    /// The shard takes in the batch that it was late for, if there is one and it has room.
-    fn hand_over(&mut self) {
-        if self.shard.may_append()
-            && let Some(batch) = self.held.take()
-        {
-            self.shard.handle_batch(&batch, self.now);
-        }
-    }
-
-    /// More comes in the middle of a pass.
-    fn hand_over_more(&mut self) {
-        if self.batches_left > 0 && self.random.chance(30) && self.shard.may_append() {
-            self.batches_left -= 1;
-            if self.held.is_none() {
-                self.held = self.batch();
-            }
-            self.totals.appended_in_pass += u64::from(self.held.is_some());
-            self.hand_over();
-        }
-    }
-
-    /// Quotes have keys; one book is a slot without a key, the other two slots with keys.
-    fn event(&mut self) -> Given<'static> {
-        let random = &mut self.random;
-        let late = self.history.head() > 30 && random.chance(10);
-        let channel = if late { "late.x" } else { random.pick(&CHANNELS) };
-        let keyed = channel.starts_with("quote")
-            || channel == "book.ETH.raw"
-            || (channel == "status" && random.chance(50));
-        let key = keyed.then(|| random.pick(&["x", "y\"\\"]));
-        let snapshot = channel.starts_with("book") && random.chance(25);
-        let ts = random.chance(50).then(|| random.next() >> 2);
-        let pad = "é".repeat(random.below(self.data_bytes_max / 2));
-        let data = format!("{{ \"n\":{}.50,\"pad\":\"{pad}\"}}", self.history.head());
-        Given { channel, key, snapshot, ts, data }
     }
 
     fn connect(&mut self) {
@@ -395,7 +342,7 @@ impl World {
 
     /// Passes until nothing is due, so that only full sockets make clients lag.
     fn flush(&mut self) {
-        for number in 0..1_000 {
+        for number in 0..PASSES_MAX {
             self.pass();
             if !self.shard.is_pass_due() {
                 return;
@@ -405,7 +352,7 @@ impl World {
                 self.hand_over();
             }
         }
-        panic!("a thousand passes of one turn find something to send");
+        panic!("{PASSES_MAX} passes of one turn find something to send");
     }
 
     /// One pass, with commands and events in the middle of it now and then, as tasks interleave in

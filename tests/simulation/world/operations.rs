@@ -39,7 +39,7 @@ impl World {
         match self.random.below(16) {
             0 if self.clients.len() < CLIENTS_MAX => self.connect(),
             0..=2 => self.ask(),
-            3..=5 => self.publish(),
+            3..=5 => self.publish_some(),
             6 => self.hand_over(),
             7 | 8 => self.pass(),
             9 => self.flush(),
@@ -52,12 +52,13 @@ impl World {
     }
 
     /// Events come; what came before them is with the shard by then.
-    fn publish(&mut self) {
-        if self.held.is_some() {
+    fn publish_some(&mut self) {
+        if !self.held.is_empty() {
             self.flush();
-            self.hand_over();
+            self.hand_over_all();
         }
-        self.held = self.batch();
+        let cut = self.random.pick(&[0, 30]);
+        self.publish(cut);
         self.batches_left = 1;
     }
 

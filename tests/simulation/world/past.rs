@@ -24,8 +24,8 @@ struct Kept {
 
 #[derive(Default)]
 pub(super) struct Stream {
-    /// By their numbers, from 1.
-    events: Vec<Kept>,
+    /// By their numbers, from 1; none where a message is no event.
+    events: Vec<Option<Kept>>,
     last: HashMap<String, u64>,
     asked: VecDeque<u64>,
 }
@@ -34,7 +34,7 @@ impl Stream {
     pub(super) fn push(&mut self, event: &Event<'_>, ts_in: u64) {
         let seq = self.events.len() as u64 + 1;
         let prev = self.last.insert(event.channel.to_owned(), seq).unwrap_or_default();
-        self.events.push(Kept {
+        self.events.push(Some(Kept {
             channel: event.channel.to_owned(),
             key: event.key.map(str::to_owned),
             kind: event.kind,
@@ -42,7 +42,12 @@ impl Stream {
             data: event.data.to_vec(),
             prev,
             ts_in,
-        });
+        }));
+    }
+
+    /// The next message is no event.
+    pub(super) fn skip(&mut self) {
+        self.events.push(None);
     }
 
     pub(super) fn ask(&mut self, from: u64) {
@@ -64,6 +69,8 @@ impl Stream {
         let most = random.pick(&[1, 10, 512]);
         for (kept, seq) in self.events.iter().zip(1..).skip_while(|(_, seq)| *seq < from).take(most)
         {
+            passage.to = seq;
+            let Some(kept) = kept else { continue };
             let event = Event {
                 channel: &kept.channel,
                 key: kept.key.as_deref(),
@@ -72,7 +79,6 @@ impl Stream {
                 data: &kept.data,
             };
             passage.push(&Past { seq, prev: kept.prev, ts_in: kept.ts_in, event });
-            passage.to = seq;
         }
         Some(Answer { from, outcome: Ok(Arc::new(passage)) })
     }
