@@ -187,10 +187,10 @@ impl Shard {
         let Some((view, lag)) = self.lagging(id) else { return };
         let Some(seq) = lag.reading else { return };
         lag.reads_back = false;
+        if lag.recovery.is_none() && view.store.slots.has_books() {
+            return self.close_reading(id);
+        }
         if lag.end.is_none() {
-            if view.store.slots.has_books() {
-                return self.close_reading(id);
-            }
             let log = &view.store.log;
             let at = log.first_after(seq, oldest..log.head());
             let to = log.seq_before(at);

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use super::super::*;
 use super::{drain, pass, settings};
 use crate::access::Member;
+use crate::fanout::connection::Phase;
 use crate::fanout::sequencer::Sequencer;
 use crate::handoff::passage::{Answer, Lapse, Passage, Past};
 use crate::protocol::encoding::Encoding;
 use crate::protocol::event::{Event, Kind};
+use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{Opcode, write_masked};
 
 /// A shard that had everything, one that came late, and the stream that both are fed from.
@@ -255,6 +257,38 @@ fn live_events_that_cannot_be_read_back_bring_nothing_again() {
     assert!(live.contains("\"from\":25,\"to\":39,\"cause\":\"expired\""), "{live}");
     assert!(has(&live, 28) && has(&live, 40), "the newest value is kept: {live}");
     assert!(!has(&live, 24), "it has come already: {live}");
+}
+
+/// A shard with a small log that has books.
+fn small() -> Play {
+    let small = ShardSettings { log_bytes: 16 << 10, unsent_bytes_max: 4 << 10, ..settings() };
+    Play::with(small, 300)
+}
+
+#[test]
+fn books_that_cannot_be_read_back_live_end_the_connection_also_while_its_set_changes() {
+    for changes in [false, true] {
+        let mut play = small();
+        let id = open(&mut play.late, Encoding::Json);
+        ask(&mut play.late, id, "subscribe", &from(70, ">", "all"));
+        drain(&mut play.late);
+        let long = format!("\"{}\"", "x".repeat(300));
+        for number in 301..=400 {
+            play.publish(&event(number, &long));
+        }
+        assert_eq!(play.answer(300), 1);
+        let got = text(&drain(&mut play.late));
+        assert!(got.contains("replay_end") && !has(&got, 301), "live events are read back: {got}");
+        if changes {
+            let params = json!({ "channels": "x", "snapshot": false });
+            ask(&mut play.late, id, "subscribe", &params);
+        }
+        let got = text(&play.read_nothing());
+        assert!(!got.contains("\"gap\"") && !got.contains("\"prev\""), "{got}");
+        let phase = play.late.connection(id).unwrap().phase;
+        let is_slow = matches!(phase, Phase::Closing { reason: CloseReason::SlowConsumer, .. });
+        assert!(is_slow, "changes: {changes}, {phase:?}");
+    }
 }
 
 #[test]
