@@ -292,6 +292,32 @@ fn books_that_cannot_be_read_back_live_end_the_connection_also_while_its_set_cha
 }
 
 #[test]
+fn a_snapshot_in_place_of_a_replay_heals_no_book_that_was_skipped_before_it() {
+    let mut play = Play::new(300);
+    let id = open(&mut play.late, Encoding::Json);
+    let params = json!({ "channels": "book", "policy": "all", "max_lag_bytes": 1_024 });
+    ask(&mut play.late, id, "subscribe", &params);
+    drain(&mut play.late);
+    let long = format!("\"{}\"", "x".repeat(700));
+    let book = |kind, data| Event { channel: "book", key: None, kind, ts: None, data };
+    play.publish(&book(Kind::Update, long.as_bytes()));
+    pass(&mut play.late, 0);
+    play.publish(&book(Kind::Update, long.as_bytes()));
+    ask(&mut play.late, id, "subscribe", &from(70, "trade", "all"));
+    // Behind the boundary the book goes on, and begins anew.
+    play.publish(&book(Kind::Update, b"303"));
+    play.publish(&book(Kind::Snapshot, b"304"));
+    play.late.handle_writable(id);
+    let got = text(&drain(&mut play.late));
+    assert!(got.contains("\"from\":301,\"to\":302,\"missed\":2"), "{got}");
+    let from = play.late.next_ask().unwrap();
+    play.late.handle_answer(Answer { from, outcome: Err(Lapse::Unreadable) });
+    let got = text(&drain(&mut play.late));
+    assert!(got.contains("snapshot_end") && has(&got, 304), "{got}");
+    assert!(!has(&got, 303), "a change of a book that it does not have: {got}");
+}
+
+#[test]
 fn a_set_that_is_changed_meanwhile_holds_from_the_boundary_on() {
     let mut play = Play::new(300);
     let (one, other) =
