@@ -50,9 +50,10 @@ pub(super) enum Sealed<'a> {
 }
 
 impl Sealer {
-    /// Forgets the plaintext of an earlier plan.
+    /// Forgets what is left of an earlier plan: its plaintext, and records whose submission failed.
     pub(super) fn begin(&mut self) {
-        self.gathered = 0..0;
+        (self.gathered, self.used) = (0..0, 0);
+        self.parts.clear();
     }
 
     /// Bytes by which records were longer than what is in them, since the last call.
@@ -123,5 +124,32 @@ impl Sealer {
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::RawFd;
+
+    use super::*;
+    use crate::fanout::connection::ConnectionId;
+
+    struct Nobody;
+
+    impl Routes for Nobody {
+        fn route(&mut self, _: ConnectionId) -> Option<(RawFd, Option<&mut Session>)> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_a_failed_submission_has_left_behind_is_nothing_to_the_next_plan() {
+        let mut sealer = Sealer { records: vec![0; 100], used: 100, ..Sealer::default() };
+        sealer.parts.push(Part { number: 0, records: 0..100, bytes: 80 });
+        sealer.begin();
+        assert_eq!(sealer.used, 0, "all of the memory is free");
+        let mut outcomes = [Outcome::Took(60)];
+        sealer.finish(&Plan::default(), &mut Nobody, &mut outcomes);
+        assert_eq!(outcomes, [Outcome::Took(60)], "of a client without TLS");
     }
 }
