@@ -22,11 +22,12 @@ pub(super) async fn run(core: &Core, mut ticks: Ticks, mut clerk: Clerk) -> usiz
 
 /// Closes every connection in order, then cuts what is left.
 async fn stop(core: &Core, mut ticks: Ticks, patience: Duration) -> usize {
-    core.shard.borrow_mut().handle_shutdown(clock::now());
-    core.kick();
     let deadline_ns = clock::now().monotonic_ns.saturating_add(clock::nanoseconds(patience));
     while core.shard.borrow().connection_count() > 0 && clock::now().monotonic_ns < deadline_ns {
-        core.tick(clock::now());
+        let now = clock::now();
+        // At each tick, because an upgrade that was let through before the stop may still open.
+        core.shard.borrow_mut().handle_shutdown(now);
+        core.tick(now);
         ticks.next().await;
     }
     let cut = core.shard.borrow_mut().handle_cut();
