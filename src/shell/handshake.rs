@@ -53,7 +53,6 @@ pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) 
             return;
         }
     };
-    core.end_handshake();
     let attached = match opened {
         Opened::WebSocket(channel) => open_channel(&core, wire, channel, peer),
         Opened::Events { member, head, request } => {
@@ -61,10 +60,15 @@ pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) 
                 core.shard.borrow_mut().handle_stream(member, &head, &request, clock::now());
             match begun {
                 Ok(id) => attach(&core, wire, id, peer),
-                Err(refused) => return turn_away(&core, wire, &refused).await,
+                Err(refused) => {
+                    core.end_handshake();
+                    return turn_away(&core, wire, &refused).await;
+                }
             }
         }
     };
+    // Not before it counts as a connection: there is no moment in which nobody is left.
+    core.end_handshake();
     core.handle_closed();
     core.kick();
     if let Err(error) = attached {
