@@ -151,6 +151,13 @@ impl Lag {
         self.ahead > 0 && self.stages.is_empty()
     }
 
+    /// Everything up to this `seq` is done with, while what comes next is waited for: by what is
+    /// read back, or until the shard has come to it.
+    #[must_use]
+    pub fn waits_at(&self) -> Option<u64> {
+        self.reading.or_else(|| self.waits().then_some(self.ahead))
+    }
+
     fn move_walk(&mut self, walk: Walk) {
         if let Some(recovery) = &mut self.recovery {
             recovery.walk = Some(walk);

@@ -128,9 +128,13 @@ impl Shard {
                     self.say_whole(id, Some(seq), |out| reply::heartbeat(out, seq));
                 } else if quiet
                     && connection.lane == Lane::Ready
-                    && let Some(seq) = connection.lag.as_ref().and_then(|lag| lag.reading)
+                    && let Some(lag) = &connection.lag
+                    // Of a snapshot that is not whole yet it would prove too much.
+                    && lag.pending.is_empty()
+                    && let Some(seq) = lag.waits_at()
                 {
-                    // What is read back may hold nothing for it, for long.
+                    // What is read back may hold nothing for it, for long; nor may there be
+                    // anything before the shard has come to where the client is.
                     self.say_whole(id, Some(seq), |out| reply::heartbeat(out, seq));
                 }
             }

@@ -93,3 +93,18 @@ fn a_client_that_is_ahead_and_names_its_set_in_parts_gets_nothing_that_it_has() 
     play.publish("trade", None, Kind::Update, "11");
     assert_eq!(short(&play.read()), ["11"]);
 }
+
+#[test]
+fn a_client_that_waits_for_its_server_hears_that_it_is_alive() {
+    let mut play = shared();
+    go_on(&mut play, ">", 9);
+    let at = |ms: u64| Now { monotonic_ns: ms * 1_000_000, unix_ns: 0 };
+    (0..3_000).step_by(10).for_each(|ms| play.shard.handle_tick(at(ms)));
+    let messages = short(&play.read());
+    // That is what it has; what the server has is before that.
+    assert!(!messages.is_empty() && messages.iter().all(|m| m == "heartbeat 9"), "{messages:?}");
+    play.publish("trade", None, Kind::Update, "8");
+    play.publish("trade", None, Kind::Update, "9");
+    play.publish("trade", None, Kind::Update, "10");
+    assert_eq!(short(&play.read()), ["10"]);
+}
