@@ -227,9 +227,10 @@ impl Shard {
             }
             return;
         }
-        self.say_whole(id, Some(end.seq), |out| {
-            reply::recovery_end(out, kind, &asked, end.seq);
-        });
+        // One that is ahead has a later place.
+        let is_ahead = self.lagging(id).is_some_and(|(_, lag)| lag.ahead > end.seq);
+        let place = (!is_ahead).then_some(end.seq);
+        self.say_whole(id, place, |out| reply::recovery_end(out, kind, &asked, end.seq));
     }
 
     /// Says of snapshots that they are whole, once what has replaced parts of them is sent and does

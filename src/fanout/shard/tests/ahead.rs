@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::super::*;
 use super::recovery::{Play, resume_of, short};
-use super::settings;
+use super::{drain, settings};
+use crate::access::Member;
 use crate::fanout::Now;
 use crate::protocol::event::Kind;
 use crate::protocol::ws::frame::{Opcode, write_masked};
@@ -107,4 +108,22 @@ fn a_client_that_waits_for_its_server_hears_that_it_is_alive() {
     play.publish("trade", None, Kind::Update, "9");
     play.publish("trade", None, Kind::Update, "10");
     assert_eq!(short(&play.read()), ["10"]);
+}
+
+#[test]
+fn the_place_of_an_event_stream_that_is_ahead_does_not_go_back() {
+    let mut play = shared();
+    let params = json!({ "channels": "trade", "resume": resume_of("epoch", 9) });
+    let request = json!({ "method": "subscribe", "params": params }).to_string();
+    play.shard.handle_stream(Member::anyone(), b"", &request, Now::default()).unwrap();
+    let ids = |play: &mut Play| -> Vec<String> {
+        let text = String::from_utf8(drain(&mut play.shard)).unwrap();
+        assert!(!text.contains("\"gap\""), "{text}");
+        text.lines().filter_map(|line| Some(line.strip_prefix("id: ")?.to_owned())).collect()
+    };
+    assert!(ids(&mut play).is_empty(), "its replay ends before it");
+    for data in ["8", "9", "10"] {
+        play.publish("trade", None, Kind::Update, data);
+    }
+    assert_eq!(ids(&mut play), ["epoch:10"]);
 }
