@@ -257,35 +257,6 @@ impl View<'_> {
         }
     }
 
-    /// Where the class's entries that may be sent now end.
-    #[must_use]
-    pub fn end(&self, lag: &Lag, class: usize) -> u64 {
-        let head = self.store.log.head();
-        lag.end.as_ref().map_or_else(|| self.classes()[class].due_until(head), |end| end.at)
-    }
-
-    /// Events and bytes of a class up to [`Self::end`].
-    #[must_use]
-    pub fn due(&self, lag: &Lag, class: usize) -> (u64, u64) {
-        match &lag.end {
-            Some(end) => end.due.get(class).copied().unwrap_or_default(),
-            None => (self.classes()[class].events, self.classes()[class].bytes),
-        }
-    }
-
-    /// Whether nothing of a class is to be sent now.
-    #[must_use]
-    pub fn is_done(&self, lag: &Lag, class: usize) -> bool {
-        lag.places[class].from >= self.end(lag, class).min(self.classes()[class].end)
-    }
-
-    /// Number of the first entry that may be open; none when nothing is to be sent now.
-    #[must_use]
-    pub fn start(&self, lag: &Lag) -> Option<u64> {
-        let lagging = (0..lag.places.len()).filter(|&class| !self.is_done(lag, class));
-        lagging.map(|class| lag.places[class].from).min()
-    }
-
     /// Whether nothing can be sent before the shard has come to where the client is.
     #[must_use]
     pub fn is_awaited(&self, lag: &Lag) -> bool {

@@ -10,6 +10,7 @@ pub mod cohort_key;
 pub mod cohorts;
 pub mod connection;
 pub mod cut;
+pub mod due;
 pub mod encoders;
 pub mod gather;
 pub mod lag;

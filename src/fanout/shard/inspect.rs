@@ -12,6 +12,7 @@ use crate::telemetry::tally::STATES;
 
 use super::super::Now;
 use super::super::connection::{Connection, ConnectionId, Lane};
+use super::super::due::Due;
 use super::super::lag::View;
 use super::{Shard, milliseconds};
 
@@ -61,7 +62,8 @@ pub enum Sort {
     Drops,
 }
 
-/// How far a connection is behind.
+/// How far a connection is behind. A snapshot counts as what waits behind it, and so does what is
+/// read back, which is as old as the log at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Behind {
     /// Events that are still to be sent, at most.
@@ -223,37 +225,38 @@ impl Shard {
 
     /// Age of the oldest event that a connection is still to be sent, milliseconds.
     pub(super) fn lag_ms(&self, connection: &Connection) -> u64 {
-        let Some(lag) = &connection.lag else { return 0 };
-        let cohort = self.cohorts.cohort(connection.cohort);
-        let view = View { store: &self.store, cohort };
         let log = &self.store.log;
-        match view.start(lag) {
-            Some(start) if start < log.head() => {
-                // What has left the log is older than all that is in it.
-                let oldest = log.entry(start.max(log.tail()));
-                u64::from(milliseconds(self.now_ns).wrapping_sub(oldest.time_ms))
-            }
-            _ => 0,
-        }
+        let is_reading = connection.lag.as_ref().is_some_and(|lag| lag.reading.is_some());
+        let first =
+            if is_reading { Some(0) } else { self.due(connection).map(|due| due.from).min() };
+        let Some(first) = first.filter(|&first| first < log.head()) else { return 0 };
+        // What has left the log is older than all that is in it.
+        let oldest = log.entry(first.max(log.tail()));
+        u64::from(milliseconds(self.now_ns).wrapping_sub(oldest.time_ms))
     }
 
     /// How far a connection is behind.
     #[must_use]
     pub fn behind(&self, connection: &Connection) -> Behind {
-        let Some(lag) = &connection.lag else { return Behind::default() };
-        let cohort = self.cohorts.cohort(connection.cohort);
-        let view = View { store: &self.store, cohort };
-        let mut behind = Behind { ms: self.lag_ms(connection), ..Behind::default() };
-        for (class, place) in lag.places.iter().enumerate() {
-            if !view.is_done(lag, class) {
-                let (events, bytes) = view.due(lag, class);
-                // Below zero where more was taken than the present stage is due.
-                let left = |due: u64, taken: u64| due.wrapping_sub(taken).cast_signed().max(0);
-                behind.events += left(events, place.taken).cast_unsigned();
-                behind.bytes += left(bytes, place.taken_bytes).cast_unsigned();
-            }
-        }
-        behind
+        let behind = Behind { ms: self.lag_ms(connection), ..Behind::default() };
+        self.due(connection).fold(behind, |behind, due| Behind {
+            events: behind.events + due.events,
+            bytes: behind.bytes + due.bytes,
+            ..behind
+        })
+    }
+
+    /// What a connection is still to be sent of the log, in its present stage and in those to come.
+    fn due(&self, connection: &Connection) -> impl Iterator<Item = Due> {
+        let view = |id| View { store: &self.store, cohort: self.cohorts.cohort(id) };
+        // One that is ahead of the shard has all of it.
+        let lag = connection.lag.as_ref().filter(|lag| !lag.waits());
+        lag.into_iter().flat_map(move |lag| {
+            let present = view(connection.cohort).left(&lag.places, lag.end.as_ref());
+            let to_come = (lag.stages.iter())
+                .flat_map(move |stage| view(stage.cohort).left(&stage.places, stage.end.as_ref()));
+            present.chain(to_come)
+        })
     }
 }
 

@@ -53,7 +53,7 @@ impl Shard {
         counters.subscribed.set(self.connections.len().saturating_sub(strangers) as u64);
         let is_sampling = Interval::ALL.iter().any(|&interval| self.cohorts.is_waiting(interval));
         let is_done = self.pass.is_over() && !self.is_pass_due() && !is_sampling;
-        if is_done && counters.blocked.value() == 0 {
+        if is_done && self.readers == 0 && counters.blocked.value() == 0 {
             counters.settled_seq.set(self.store.log.seq_last());
         }
     }

@@ -9,6 +9,7 @@ use crate::protocol::whoami::{self, Lost, Socket, Verdict, Whoami};
 
 use super::super::Now;
 use super::super::connection::{Connection, ConnectionId, Lane};
+use super::super::lag::Lag;
 use super::inspect::Behind;
 use super::{Shard, milliseconds};
 
@@ -17,6 +18,8 @@ use super::{Shard, milliseconds};
 struct Signs {
     behind: Behind,
     is_blocked: bool,
+    /// A snapshot or replay is still to be sent.
+    is_recovering: bool,
     /// Time since the newest event on its channels, milliseconds.
     event_ms: Option<u64>,
     channels: usize,
@@ -42,6 +45,7 @@ impl Shard {
         let signs = Signs {
             behind,
             is_blocked: connection.lane == Lane::Blocked,
+            is_recovering: connection.lag.as_deref().is_some_and(is_recovering),
             event_ms: self.newest_event_ms(connection, now),
             channels: cohort.channel_count(),
             missed: losses.map_or(0, |losses| losses.missed),
@@ -93,12 +97,22 @@ impl Shard {
     }
 }
 
+/// Whether a snapshot or replay is still to be sent, or live events that are read back.
+fn is_recovering(lag: &Lag) -> bool {
+    let mut to_come = lag.stages.iter();
+    lag.recovery.is_some() || lag.reading.is_some() || to_come.any(|stage| stage.recovery.is_some())
+}
+
 /// Whose a delay is, and a sentence about it.
 fn judge(signs: &Signs) -> (Verdict, String) {
     let Behind { events, bytes, ms } = signs.behind;
     let share = (100 * signs.window_limited_ms).checked_div(signs.busy_ms).unwrap_or(0);
-    if signs.is_blocked || ms > 0 && events > 0 {
-        let full = if signs.is_blocked { "your socket is full" } else { "you are catching up" };
+    if signs.is_blocked || signs.is_recovering || ms > 0 && events > 0 {
+        let full = match (signs.is_blocked, signs.is_recovering) {
+            (true, _) => "your socket is full",
+            (_, true) => "you are catching up with a snapshot or replay",
+            _ => "you are catching up",
+        };
         let window = match share {
             0 => String::new(),
             share => format!("; your receive window was full for {share} % of the time"),
@@ -141,6 +155,7 @@ mod tests {
         assert_eq!(verdict(Signs { event_ms: None, ..fresh }).0, Verdict::Feed);
         assert_eq!(verdict(Signs { channels: 0, ..fresh }).0, Verdict::Feed);
         assert_eq!(verdict(Signs { behind, ..fresh }).0, Verdict::You);
+        assert_eq!(verdict(Signs { is_recovering: true, ..fresh }).0, Verdict::You);
         let limited = Signs { busy_ms: 10, window_limited_ms: 9, ..fresh };
         assert_eq!(verdict(limited).0, Verdict::Ok, "it is over");
         let (verdict, reason) = judge(&Signs { behind, is_blocked: true, ..limited });

@@ -3,6 +3,7 @@
 mod ahead;
 mod deflate;
 mod encodings;
+mod figures;
 mod flush;
 mod hostile;
 mod membership;

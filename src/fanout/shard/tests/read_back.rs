@@ -17,9 +17,9 @@ use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::frame::{Opcode, write_masked};
 
 /// A shard that had everything, one that came late, and the stream that both are fed from.
-struct Play {
+pub(super) struct Play {
     there: Shard,
-    late: Shard,
+    pub(super) late: Shard,
     sequencer: Sequencer,
     stream: Vec<Arc<Batch>>,
 }
@@ -43,7 +43,7 @@ fn event(number: u64, data: &str) -> Event<'_> {
 
 impl Play {
     /// After so many events, of which the late shard has the newest values only.
-    fn new(events: u64) -> Self {
+    pub(super) fn new(events: u64) -> Self {
         Self::with(settings(), events)
     }
 
@@ -104,7 +104,7 @@ impl Play {
     }
 
     /// What the late shard sends, answered passage by passage.
-    fn read(&mut self, count: u64) -> Vec<u8> {
+    pub(super) fn read(&mut self, count: u64) -> Vec<u8> {
         let mut bytes = drain(&mut self.late);
         while self.answer(count) > 0 {
             bytes.extend(drain(&mut self.late));
@@ -124,24 +124,24 @@ impl Play {
     }
 }
 
-fn open(shard: &mut Shard, encoding: Encoding) -> ConnectionId {
+pub(super) fn open(shard: &mut Shard, encoding: Encoding) -> ConnectionId {
     let id = shard.handle_open(Member::anyone(), encoding, Now::default());
     drain(shard);
     id
 }
 
-fn ask(shard: &mut Shard, id: ConnectionId, method: &str, params: &Value) {
+pub(super) fn ask(shard: &mut Shard, id: ConnectionId, method: &str, params: &Value) {
     let text = json!({ "method": method, "params": params, "req_id": 9 }).to_string();
     let mut frame = Vec::new();
     write_masked(&mut frame, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
     shard.handle_bytes(id, &mut frame, Now::default());
 }
 
-fn from(seq: u64, channels: &str, policy: &str) -> Value {
+pub(super) fn from(seq: u64, channels: &str, policy: &str) -> Value {
     json!({ "channels": channels, "policy": policy, "resume": { "epoch": "epoch", "seq": seq } })
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
