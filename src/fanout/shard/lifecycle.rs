@@ -294,6 +294,7 @@ impl Shard {
             return;
         }
         self.set_reading(id, None);
+        self.readers_to_come.remove(&id);
         let connection = self.connections.remove(id.index as usize);
         #[cfg(feature = "echo")]
         self.codecs.remove(&id);

@@ -210,6 +210,8 @@ pub struct Shard {
     awaiting: FxHashSet<ConnectionId>,
     /// Connections that are sent what is read back.
     readers: usize,
+    /// Those that are to be, when what comes before it was sent.
+    readers_to_come: FxHashSet<ConnectionId>,
     /// Snapshots of connections in sync that are whole once the next tick was sent.
     ticking: FxHashMap<ConnectionId, Vec<Pending>>,
     /// Those that wait until their form is filled.
@@ -267,6 +269,7 @@ impl Shard {
             waiting: FxHashSet::default(),
             awaiting: FxHashSet::default(),
             readers: 0,
+            readers_to_come: FxHashSet::default(),
             ticking: FxHashMap::default(),
             unformed: Vec::new(),
             forms_left_ns: Default::default(),

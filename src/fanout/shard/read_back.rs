@@ -90,13 +90,14 @@ impl Shard {
         if conflates_all {
             return false;
         }
-        let has_room = self.readers < READERS_MAX;
+        let has_room = self.readers + self.readers_to_come.len() < READERS_MAX;
         self.counters().read_backs_refused.add(u64::from(!has_room));
         has_room
     }
 
     /// The present stage, of which nothing is open in the log, begins with what came after `since`.
     pub(super) fn read_back(&mut self, id: ConnectionId, since: u64) {
+        self.readers_to_come.remove(&id);
         if self.channels_since(id, since, |_| true).is_empty() {
             return; // None of its channels has had an event since.
         }

@@ -30,6 +30,13 @@ pub(super) struct Wanted {
     pub(super) ahead: u64,
 }
 
+impl Wanted {
+    /// Whether it begins with what is read back.
+    pub(super) const fn reads_back(&self) -> bool {
+        self.recovery.past.is_some()
+    }
+}
+
 /// Where a client goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {

@@ -251,6 +251,9 @@ impl Shard {
             former.extend(adopt(stage, &view, cohort, |id| self.cohorts.cohort(id)));
         }
         if let Some(wanted) = wanted {
+            if wanted.reads_back() {
+                self.readers_to_come.insert(id);
+            }
             lag.stages.push_back(stage(&view, cohort, wanted, (at, seq)));
         }
         let places = view.places(at, seq);

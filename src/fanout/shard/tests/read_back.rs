@@ -11,6 +11,7 @@ use crate::access::Member;
 use crate::fanout::connection::Phase;
 use crate::fanout::sequencer::Sequencer;
 use crate::handoff::passage::{Answer, Lapse, Passage, Past};
+use crate::limits::READERS_MAX;
 use crate::protocol::encoding::Encoding;
 use crate::protocol::event::{Event, Kind};
 use crate::protocol::ws::close::CloseReason;
@@ -315,6 +316,25 @@ fn a_snapshot_in_place_of_a_replay_heals_no_book_that_was_skipped_before_it() {
     let got = text(&drain(&mut play.late));
     assert!(got.contains("snapshot_end") && has(&got, 304), "{got}");
     assert!(!has(&got, 303), "a change of a book that it does not have: {got}");
+}
+
+#[test]
+fn no_more_read_back_than_there_is_room_for_however_many_come_at_once() {
+    let mut play = Play::with(ShardSettings { connections_max: 2_000, ..settings() }, 300);
+    let ids: Vec<_> = (0..READERS_MAX + 2).map(|_| open(&mut play.late, Encoding::Json)).collect();
+    let ask = |play: &mut Play, id| ask(&mut play.late, id, "subscribe", &from(70, ">", "all"));
+    ids[..READERS_MAX].iter().for_each(|&id| ask(&mut play, id));
+    // Who is gone before its turn has come makes room.
+    play.late.handle_drill(ids[0]);
+    ids[READERS_MAX..].iter().for_each(|&id| ask(&mut play, id));
+    let got = text(&drain(&mut play.late));
+    assert_eq!(got.matches("\"resumed\":true").count(), READERS_MAX);
+    assert_eq!(got.matches("\"why\":\"too_old\"").count(), 1);
+    assert_eq!(play.late.readers, READERS_MAX);
+    play.read(1_000);
+    let id = open(&mut play.late, Encoding::Json);
+    ask(&mut play, id);
+    assert!(text(&drain(&mut play.late)).contains("\"resumed\":true"), "all others are done");
 }
 
 #[test]
