@@ -354,10 +354,32 @@ impl Shard {
         let seq = log.seq_before(at);
         let exact = view.places(at, seq);
         if log.seq_gone() > ahead {
+            // Nothing would bring what a book goes on from; on a new connection a snapshot does.
+            if self.has_book_since(id, ahead) {
+                return self.close_slow(id);
+            }
             self.tell_overrun(id, exact, (ahead, seq), Cause::Slow);
             return self.join_skipped(id);
         }
         self.join_at(id, exact, at);
+    }
+
+    /// Whether a book of a client's set, on terms that do not conflate, may have had an event after
+    /// `seq`.
+    fn has_book_since(&self, id: ConnectionId, seq: u64) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let classes = &self.cohorts.cohort(connection.cohort).classes;
+        let is_counted = |class: usize| !classes.list()[class].conflates();
+        let mut channels = self.cohorts.cohort(connection.cohort).channels();
+        channels.any(|channel| {
+            let seq_last = self.channels.channel(channel).seq_last;
+            self.store.slots.of_channel(channel).iter().any(|&id| {
+                let slot = self.store.slots.slot(id);
+                let is_in_set = classes.of(channel, slot.is_keyed).is_some_and(is_counted);
+                let is_book = slot.is_book_at(slot.base);
+                is_in_set && is_book && seq_last[usize::from(slot.is_keyed)] > seq
+            })
+        })
     }
 
     /// Live events begin with entry `at`, where the places are `exact`.

@@ -82,6 +82,19 @@ fn what_is_overwritten_before_a_client_that_is_ahead_was_sent_it_is_receipted() 
 }
 
 #[test]
+fn a_book_of_which_something_is_overwritten_before_it_was_sent_ends_the_connection() {
+    let mut play = shared();
+    go_on(&mut play, "book", 9);
+    for data in ["8", "9", "10"] {
+        play.publish("book", None, Kind::Update, data);
+    }
+    play.overtake();
+    drain(&mut play.shard);
+    let connection = play.shard.connection(play.id);
+    assert!(connection.is_none_or(|connection| connection.is_closing()));
+}
+
+#[test]
 fn a_client_that_is_ahead_and_names_its_set_in_parts_gets_nothing_that_it_has() {
     let mut play = shared();
     assert_eq!(go_on(&mut play, "trade", 10), ["reply 7", "replay_begin 7", "replay_end 7"]);
