@@ -65,7 +65,12 @@ impl Drain {
         let Reply { clients, window_ms, .. } =
             ask(&self.path, Request::Drain { window_ms: window.map(milliseconds) })?;
         let clients = grouped(clients.unwrap_or_default());
-        let time = show_duration(Duration::from_millis(window_ms.unwrap_or_default()));
+        // Some of it is over when the answer comes.
+        let left_ms = match window_ms.unwrap_or_default() {
+            left_ms @ 0..1_000 => left_ms,
+            left_ms => left_ms.next_multiple_of(1_000),
+        };
+        let time = show_duration(Duration::from_millis(left_ms));
         say(&format!("draining {clients} clients over {time}"))
     }
 }
