@@ -6,8 +6,9 @@
 //! not noted was sent whole up to the end of the stage.
 
 use super::lag::{Lag, View};
+use super::slots::Slot;
 use super::store::Store;
-use crate::handoff::batch::SlotId;
+use crate::handoff::batch::{ChannelId, SlotId};
 
 /// Why a client has a book not whole, whose newest snapshot lies behind the end of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +29,33 @@ impl Lag {
     }
 }
 
-impl View<'_> {
+/// A book that is of concern to a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Book<'a> {
+    /// Its slot.
+    pub id: SlotId,
+    /// What is known of that.
+    pub slot: &'a Slot,
+    /// Its channel.
+    pub channel: ChannelId,
+    /// The class that it has in the connection's set.
+    pub class: usize,
+}
+
+impl<'a> View<'a> {
+    /// The books of the channels that the present stage is for; looks at every slot of these.
+    pub fn books(self, lag: &Lag) -> impl Iterator<Item = Book<'a>> {
+        let (slots, cohort) = (&self.store.slots, self.cohort);
+        let channels = cohort.channels().filter(|&channel| lag.concerns(channel));
+        let ids = channels
+            .flat_map(|channel| slots.of_channel(channel).iter().map(move |&id| (channel, id)));
+        ids.filter_map(move |(channel, id)| {
+            let slot = slots.slot(id);
+            let class = cohort.classes.of(channel, slot.is_keyed)?;
+            slot.is_book_at(slot.base).then_some(Book { id, slot, channel, class })
+        })
+    }
+
     /// Whether newer events have stood for older ones of a class in the present stage.
     #[must_use]
     pub fn conflates(&self, lag: &Lag, class: usize) -> bool {
@@ -50,13 +77,7 @@ impl View<'_> {
         if !slots.has_books() || !is_overtaken || is_complete {
             return Vec::new();
         }
-        let channels = self.cohort.channels().filter(|&channel| lag.concerns(channel));
-        let ids = channels.flat_map(|channel| slots.of_channel(channel).iter().copied());
-        let is_forgotten = |id: &SlotId| {
-            let slot = slots.slot(*id);
-            slot.is_book_at(slot.base) && !slot.is_whole()
-        };
-        ids.filter(is_forgotten).collect()
+        self.books(lag).filter(|book| !book.slot.is_whole()).map(|book| book.id).collect()
     }
 
     /// Books of the classes that are meant, whose newest snapshot is not before entry `at`.

@@ -158,6 +158,9 @@ impl Shard {
     /// none.
     pub(super) fn begin_next(&mut self, id: ConnectionId) -> bool {
         let Some((view, lag)) = self.lagging(id) else { return false };
+        if lag.stages.is_empty() {
+            return false;
+        }
         let replaced = match (lag.walk(), &lag.end) {
             (None, Some(end)) => {
                 view.replaced_books(lag, end.at, |class| view.conflates(lag, class))
@@ -368,17 +371,12 @@ impl Shard {
     /// `seq`.
     fn has_book_since(&self, id: ConnectionId, seq: u64) -> bool {
         let Some(connection) = self.connection(id) else { return false };
-        let classes = &self.cohorts.cohort(connection.cohort).classes;
-        let is_counted = |class: usize| !classes.list()[class].conflates();
-        let mut channels = self.cohorts.cohort(connection.cohort).channels();
-        channels.any(|channel| {
-            let seq_last = self.channels.channel(channel).seq_last;
-            self.store.slots.of_channel(channel).iter().any(|&id| {
-                let slot = self.store.slots.slot(id);
-                let is_in_set = classes.of(channel, slot.is_keyed).is_some_and(is_counted);
-                let is_book = slot.is_book_at(slot.base);
-                is_in_set && is_book && seq_last[usize::from(slot.is_keyed)] > seq
-            })
+        let Some(lag) = &connection.lag else { return false };
+        let cohort = self.cohorts.cohort(connection.cohort);
+        let classes = cohort.classes.list();
+        View { store: &self.store, cohort }.books(lag).any(|book| {
+            let seq_last = self.channels.channel(book.channel).seq_last;
+            !classes[book.class].conflates() && seq_last[usize::from(book.slot.is_keyed)] > seq
         })
     }
 

@@ -508,7 +508,6 @@ fn survey(view: &View<'_>, lag: &Lag, class: usize) -> Survey {
 
 /// Books of which something is skipped with a class, as far as somebody wants to know.
 fn skipped_books(view: &View<'_>, lag: &Lag, class: usize, survey: &Survey) -> Vec<SlotId> {
-    let slots = &view.store.slots;
     if lag.places[class].from >= view.store.log.tail() {
         return survey.books.iter().map(|&(id, _)| id).collect();
     }
@@ -516,12 +515,5 @@ fn skipped_books(view: &View<'_>, lag: &Lag, class: usize, survey: &Survey) -> V
         return Vec::new(); // What follows takes a while.
     }
     // Of which books the log has overwritten something, nobody can tell.
-    let (channels, classes) = (view.cohort.channels(), &view.cohort.classes);
-    let of_channel = |channel| slots.of_channel(channel).iter().map(move |&id| (channel, id));
-    let ids = channels.filter(|&channel| lag.concerns(channel)).flat_map(of_channel);
-    let books = ids.filter(|&(channel, id)| {
-        let slot = slots.slot(id);
-        slot.is_book_at(slot.base) && classes.of(channel, slot.is_keyed) == Some(class)
-    });
-    books.map(|(_, id)| id).collect()
+    view.books(lag).filter(|book| book.class == class).map(|book| book.id).collect()
 }
