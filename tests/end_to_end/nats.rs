@@ -28,6 +28,14 @@ pub(crate) fn subscribe(server: &Server, resume: Option<(&str, u64)>) -> (Client
     (client, reply)
 }
 
+/// Goes on after a place, from which everything is there.
+#[track_caller]
+pub(crate) fn resumed(server: &Server, place: (&str, u64)) -> Client {
+    let (client, reply) = subscribe(server, Some(place));
+    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    client
+}
+
 /// Subscribes before there is any event, and is in sync. A book that begins while a snapshot is
 /// sent may go on at its next snapshot, with a receipt for what was before.
 pub(crate) fn first_there(server: &Server) -> Client {
@@ -121,8 +129,7 @@ fn two_nodes_of_a_stream_send_the_same_bytes_whenever_they_were_started() {
     for options in ["", "?window=7"] {
         let late = node(&nats, options);
         let from = if options.is_empty() { 120 } else { 175 };
-        let (mut client, reply) = subscribe(&late, Some((&epoch, from)));
-        assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+        let mut client = resumed(&late, (&epoch, from));
         let again = frames_to(&mut client, 180);
         let expected = live.range(from + 1..).map(|(seq, text)| (*seq, text.clone())).collect();
         assert_eq!(again, expected, "exactly once, byte for byte");
@@ -259,8 +266,7 @@ fn what_the_stream_has_no_longer_is_receipted_as_expired() {
         (&json!(10), &json!(30), &json!("expired"))
     );
     // One whose place is still there goes on.
-    let (_, reply) = subscribe(&server, Some((&epoch, 24)));
-    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    resumed(&server, (&epoch, 24));
     // A purge takes nothing from those who are there.
     nats.ask("STREAM.PURGE.MD", "");
     nats.publish("MD", "", &lines(10..11));

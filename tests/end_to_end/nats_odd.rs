@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::nats::{first_there, frames_to, lines, node, subscribe, values, welcome};
+use crate::nats::{first_there, frames_to, lines, node, resumed, subscribe, values, welcome};
 use crate::nats_server::NatsServer;
 use crate::support::{Server, eventually};
 
@@ -49,8 +49,7 @@ fn messages_with_a_broken_header_are_skipped_and_the_rest_is_read() {
     let place = welcome(&late);
     assert_eq!(place["seq"], 10);
     has_refused(&late, 6);
-    let (mut client, reply) = subscribe(&late, Some((place["epoch"].as_str().unwrap(), 3)));
-    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    let mut client = resumed(&late, (place["epoch"].as_str().unwrap(), 3));
     let expected = live.into_iter().filter(|(seq, _)| *seq > 3).collect();
     assert_eq!(frames_to(&mut client, 10), expected);
 }
@@ -80,8 +79,7 @@ fn a_start_finds_the_values_before_messages_with_a_broken_header() {
     assert_eq!(values(&mut of_late), expected);
     // All of it again, from the stream.
     let epoch = welcome(&there)["epoch"].as_str().unwrap().to_owned();
-    let (mut client, reply) = subscribe(&late, Some((&epoch, 0)));
-    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    let mut client = resumed(&late, (&epoch, 0));
     assert_eq!(frames_to(&mut client, 138), live);
 }
 
@@ -102,8 +100,7 @@ fn headers_that_a_publisher_wrote_do_not_pass_for_the_streams_own() {
     let (mut of_late, _) = subscribe(&late, None);
     assert_eq!(values(&mut of_late), values(&mut of_there));
     let epoch = welcome(&there)["epoch"].as_str().unwrap().to_owned();
-    let (mut client, reply) = subscribe(&late, Some((&epoch, 0)));
-    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    let mut client = resumed(&late, (&epoch, 0));
     assert_eq!(frames_to(&mut client, 4), live);
 }
 
@@ -118,8 +115,7 @@ fn a_start_does_not_wait_for_messages_that_were_removed_from_the_end() {
     let server = node(&nats, "");
     let place = welcome(&server);
     assert_eq!(place["seq"], 6);
-    let (mut client, reply) = subscribe(&server, Some((place["epoch"].as_str().unwrap(), 6)));
-    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    let mut client = resumed(&server, (place["epoch"].as_str().unwrap(), 6));
     nats.publish("MD", "", &lines(2..3));
     assert_eq!(frames_to(&mut client, 9).into_keys().collect::<Vec<_>>(), [7, 8, 9]);
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use fanfare::protocol::ws::frame::Opcode;
 use serde_json::{Value, json};
 
-use crate::nats::{control, first_there, frames_to, lines, node, subscribe, welcome};
+use crate::nats::{control, first_there, frames_to, lines, node, resumed, subscribe, welcome};
 use crate::nats_server::NatsServer;
 use crate::support::{Client, Server, connect_narrow, eventually, line};
 
@@ -44,8 +44,7 @@ fn what_a_node_has_never_had_is_sent_as_it_was_sent_live_and_read_once_for_all()
     let (frames, epoch) = live(&nats, 2_000);
     let late = node(&nats, "?window=1");
     let again = |place: u64| {
-        let (mut client, reply) = subscribe(&late, Some((&epoch, place)));
-        assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+        let mut client = resumed(&late, (&epoch, place));
         let got = frames_to(&mut client, 6_000);
         assert_eq!(control(&mut client, "replay_end")["seq"], 6_000);
         assert_eq!(got, after(&frames, place), "exactly once, byte for byte");
@@ -78,8 +77,7 @@ fn large_messages_are_read_back_with_what_was_before_them_on_their_channels() {
     let frames = frames_to(&mut client, 800);
     let epoch = welcome(&there)["epoch"].as_str().unwrap().to_owned();
     let late = node(&nats, "?window=1");
-    let (mut client, reply) = subscribe(&late, Some((&epoch, 600)));
-    assert_eq!(reply["result"][0]["resumed"], true, "{reply}");
+    let mut client = resumed(&late, (&epoch, 600));
     let again = frames_to(&mut client, 800);
     let prev = |text: &str| serde_json::from_str::<Value>(text).unwrap()["prev"].clone();
     assert_eq!(prev(&again[&700]), 600);
