@@ -90,8 +90,10 @@ fn descriptors_of_the_host(facts: &Facts, need: Need) -> Judgement {
 
 fn locked_memory(facts: &Facts, _: Need) -> Judgement {
     let shards = facts.cores.len();
-    let bytes = (shards as u64 + 1) * LOCKED_BYTES_PER_EXECUTOR;
-    let wanted = format!("{} KiB or more, for {shards} shards and ingest", bytes >> 10);
+    // Two more: ingest, and the admin address if there is one.
+    let bytes = (shards as u64 + 2) * LOCKED_BYTES_PER_EXECUTOR;
+    let wanted =
+        format!("{} KiB or more, for {shards} shards, ingest and an admin address", bytes >> 10);
     let Some(allowed) = facts.locked_bytes else {
         return Judgement::unknown(wanted, "ulimit -Hl");
     };

@@ -89,7 +89,8 @@ fn slow(server: &Server) -> Client {
     client
 }
 
-/// 12 clients that go in order, 9 that a network cuts, and 4 that are refused.
+/// 12 clients that go in order, 9 that a network cuts, 4 that are refused, and 2 that go before they
+/// have asked.
 fn storm(server: &Server) {
     for _ in 0..12 {
         let mut client = Client::connect(server);
@@ -104,6 +105,9 @@ fn storm(server: &Server) {
         let mut stream = connect(server.listen);
         stream.write_all(b"GET /elsewhere HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert!(read_to_end(&mut stream).starts_with("HTTP/1.1 404 "));
+    }
+    for _ in 0..2 {
+        connect(server.listen).write_all(b"GET / HTT").unwrap();
     }
 }
 
@@ -155,6 +159,7 @@ fn what_clients_counted_is_what_the_metrics_say() {
     all.for_each(|(client, account)| account.take(client, EVENTS + 1));
     let counted = |part: fn(&Account) -> u64| accounts.iter().map(part).sum::<u64>();
     eventually("all that went are gone", || server.counter("closed") == 21);
+    eventually("all refusals are counted", || server.counter("refused") == 4 + 2);
 
     let (metrics, stats) = (Metrics::of(&server), server.stats());
     let events = counted(|account| account.events);
@@ -174,6 +179,7 @@ fn what_clients_counted_is_what_the_metrics_say() {
     assert_eq!(metrics.value("fanfare_closes_total", "reason=\"peer_reset\""), 9);
     assert_eq!(metrics.sum("fanfare_closes_total"), 21);
     assert_eq!(metrics.value("fanfare_upgrades_refused_total", "reason=\"request\""), 4);
+    assert_eq!(metrics.value("fanfare_upgrades_refused_total", "reason=\"gone\""), 2);
     assert_eq!(metrics.value("fanfare_connections", ""), 4 + 3);
     assert_eq!(metrics.value("fanfare_ingest_events_total", ""), EVENTS + 1);
     assert_eq!(metrics.sum("fanfare_source_events_total"), EVENTS + 1);
