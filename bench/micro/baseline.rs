@@ -47,6 +47,9 @@ impl Baseline {
     }
 }
 
+/// The exit code when there is nothing to judge by.
+const NOT_JUDGED: u8 = 3;
+
 /// The verdict, where the cases `more` are above their baseline or have none.
 pub fn judge(baseline: &Baseline, more: &[&str]) -> ExitCode {
     let here = rustc();
@@ -56,7 +59,7 @@ pub fn judge(baseline: &Baseline, more: &[&str]) -> ExitCode {
              on a commit that is known to be good",
             baseline.rustc
         );
-        return ExitCode::SUCCESS;
+        return ExitCode::from(NOT_JUDGED);
     }
     if more.is_empty() {
         return ExitCode::SUCCESS;
