@@ -119,8 +119,8 @@ fn the_six_binance_files_give_332_200_events_on_18_channels() {
 
 #[test]
 fn the_barter_file_sorted_gives_50_000_events_on_6_channels() {
-    let Some(folder) = data("binance-spot-20250325") else { return };
-    let file = folder.join("binance_spot_trades_l1_btcusdt_ethusdt_solusdt.json.gz");
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/binance-spot-20250325.json.gz");
     let input = ReplayInput::Files(vec![file]);
     let time = Some(Pointer::parse("/Item/time_received").unwrap());
     let speed = Speed::Max;

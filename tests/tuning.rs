@@ -351,7 +351,7 @@ tune --apply
 everything >"$root/twice"
 cmp "$root/once" "$root/twice"
 cmp "$root/state" "$root/run/fanfare-tune.state"
-! cmp -s "$root/before" "$root/once"
+if cmp -s "$root/before" "$root/once"; then exit 1; fi
 cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/tcp_slow_start_after_idle
 tune --restore
 everything >"$root/restored"

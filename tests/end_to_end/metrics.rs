@@ -89,8 +89,8 @@ fn slow(server: &Server) -> Client {
     client
 }
 
-/// 12 clients that go in order, 9 that a network cuts, 4 that are refused, and 2 that go before they
-/// have asked.
+/// 12 clients that go in order, 9 that a network cuts, 4 that are refused, and 2 that go before
+/// they have asked.
 fn storm(server: &Server) {
     for _ in 0..12 {
         let mut client = Client::connect(server);

@@ -146,14 +146,17 @@ fn a_place_that_was_kept_brings_what_came_since_and_a_wrong_one_says_why_not() {
     let mut again = Subscription::new(&url, ["t"]).resume(place.clone()).start().unwrap();
     assert_eq!([next(&mut again), next(&mut again)], ["2", "3"]);
 
-    let mut command = fanfare(&format!("subscribe {url} t --seconds 1 --resume {place}"));
+    let mut command = fanfare(&format!("subscribe {url} t --count 2 --resume {place}"));
     let output = command.output().unwrap();
     let (out, said) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
     assert_eq!(out.unwrap().matches(r#""data""#).count(), 2);
     assert!(said.unwrap().contains("nothing missed"));
     let wrong = format!("{}:{}", "01ARZ3NDEKTSV4RRFFQ69G5FAV", place.seq);
-    let output = fanfare(&format!("subscribe {url} t --seconds 1 --resume {wrong}")).output();
-    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    let mut subscriber = Subscriber::start(&format!("{url} t --count 1 --resume {wrong}"));
+    subscriber.find(|frame| frame["type"] == "gap");
+    producer.publish("t", "4");
+    let (code, said) = subscriber.end();
+    assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("cannot resume there (epoch"), "{said}");
     assert!(said.contains("gap: ") && said.contains("cause epoch"), "{said}");
 }

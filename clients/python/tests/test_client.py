@@ -369,15 +369,14 @@ async def test_silence_ends_a_connection() -> None:
     async def second(peer: Peer) -> None:
         await peer.welcome()
         params = await peer.granted(17, resumed=True)
-        assert params["resume"] == {"epoch": "E1", "seq": 17}, "heartbeats count"
+        resumed.set_result(params["resume"])
         await peer.stay()
 
+    resumed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     async with ScriptedServer(silent, second) as server:
         async with fanfare.connect(server.url) as feed:
             await feed.subscribe("trade.*")
-            await server.played(1)
-            while len(server.requests) < 2:
-                await asyncio.sleep(0.01)
+            assert await resumed == {"epoch": "E1", "seq": 17}, "heartbeats count"
 
 
 @bounded
@@ -390,17 +389,21 @@ async def test_a_token_is_asked_anew_and_renewed_before_it_ends() -> None:
         await peer.reply(request)
         peer.cut()
 
+    async def second(peer: Peer) -> None:
+        await peer.begin()
+        begun.set()
+        await peer.stay()
+
     async def token() -> str:
         asked.append(f"token-{len(asked) + 1}")
         return asked[-1]
 
     asked: list[str] = []
-    async with ScriptedServer(first, stay) as server:
+    begun = asyncio.Event()
+    async with ScriptedServer(first, second) as server:
         async with fanfare.connect(server.url, token=token) as feed:
             await feed.subscribe("trade.*")
-            await server.played(1)
-            while len(server.requests) < 2:
-                await asyncio.sleep(0.01)
+            await begun.wait()
         shown = [request.headers["Authorization"] for request in server.requests]
         assert shown == ["Bearer token-1", "Bearer token-3"]
 
