@@ -22,8 +22,8 @@ pub struct Merged {
     pub latency: Histogram<u64>,
     /// By second of arrival.
     pub seconds: Vec<(u64, Histogram<u64>)>,
-    /// By second, the sum over all threads: for how long there was nothing to read.
-    pub idle_ns: Vec<u64>,
+    /// Of each thread, by second: for how long there was nothing to read.
+    pub idle_ns: Vec<Vec<u64>>,
     pub spread: Option<Quantiles>,
     pub fairness: Option<Fairness>,
 }
@@ -35,21 +35,20 @@ impl Merged {
         let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum();
         let mut latency = histogram::empty();
         let mut seconds: Vec<(u64, Histogram<u64>)> = Vec::new();
-        let mut idle_ns: Vec<u64> = Vec::new();
         for report in reports {
             histogram::add(&mut latency, &histogram::of_text(&report.latency)?);
             for (at, second) in report.seconds.iter().enumerate() {
                 if seconds.len() <= at {
                     seconds.push((0, histogram::empty()));
-                    idle_ns.push(0);
                 }
                 seconds[at].0 += second.deliveries;
-                idle_ns[at] += second.idle_ns;
                 if !second.latency.is_empty() {
                     histogram::add(&mut seconds[at].1, &histogram::of_text(&second.latency)?);
                 }
             }
         }
+        let idle_ns =
+            |report: &Report| report.seconds.iter().map(|second| second.idle_ns).collect();
         Ok(Self {
             deliveries: sum(|report| report.deliveries),
             duplicates: sum(|report| report.duplicates),
@@ -59,7 +58,7 @@ impl Merged {
             refused: sum(|report| report.refused),
             latency,
             seconds,
-            idle_ns,
+            idle_ns: reports.iter().map(idle_ns).collect(),
             spread: spread(reports),
             fairness: fairness(reports),
         })
@@ -121,7 +120,7 @@ mod tests {
         let merged = Merged::of(&[report(5_000, 9_000, 3), report(1_000, 6_000, 8)]).unwrap();
         assert_eq!(merged.spread.unwrap().max, 8.0);
         assert_eq!((merged.deliveries, merged.latency.len(), merged.seconds[0].0), (11, 2, 11));
-        assert_eq!(merged.idle_ns, [80]);
+        assert_eq!(merged.idle_ns, [[40], [40]]);
         let fairness = merged.fairness.unwrap();
         assert_eq!((fairness.min, fairness.median, fairness.max), (3, 8, 9));
         assert_eq!((fairness.rank_min, fairness.rank_max), (0.25, 0.5));

@@ -99,7 +99,8 @@ pub struct Fairness {
 pub struct Use {
     pub user_s: f64,
     pub system_s: f64,
-    /// Of the CPUs that it was given, from 0 to 1.
+    /// Of the CPUs that it was given, from 0 to 1; of a load that does not sleep, of its busiest
+    /// thread.
     pub busy: f64,
     pub switches_voluntary: u64,
     pub switches_involuntary: u64,

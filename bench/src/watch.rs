@@ -101,20 +101,20 @@ impl Watched {
         used(self.server, seconds, count(&setup.server_cpus))
     }
 
-    /// How much of the load's CPUs it used; where readers do not sleep, how much of their time they
-    /// had something to do.
+    /// How much of the load's CPUs it used; where readers do not sleep, how much of its time the
+    /// busiest of them had something to do: one that is full is late, whatever the others do.
     #[must_use]
     pub fn load_use(&mut self, setup: &Setup, seconds: f64, merged: &Merged) -> Use {
         let mut load = used(self.load, seconds, count(&setup.load_cpus));
         if setup.scenario.readers == Readers::Spin {
-            let mut busy_s = 0.0;
             for (at, second) in self.busy.iter_mut().enumerate() {
                 let length_s = (seconds - at as f64).clamp(f64::MIN_POSITIVE, 1.0);
-                let idle_s = merged.idle_ns.get(at).copied().unwrap_or(0) as f64 / 1e9;
-                second.1 = (1.0 - idle_s / length_s / count(&setup.load_cpus)).max(0.0);
-                busy_s += second.1 * length_s;
+                let idle = merged.idle_ns.iter().map(|thread| thread.get(at).copied().unwrap_or(0));
+                second.1 = busiest(idle, length_s);
             }
-            load.busy = busy_s / seconds;
+            let parts = self.busy.len();
+            let idle = merged.idle_ns.iter().map(|thread| thread.iter().take(parts).sum());
+            load.busy = busiest(idle, seconds);
         }
         load
     }
@@ -145,6 +145,12 @@ impl Watched {
     pub fn leak_bytes_per_s(&self) -> Option<f64> {
         slope(&self.memory)
     }
+}
+
+/// The share of a time for which the thread was busy that was idle for the shortest.
+fn busiest(idle_ns: impl Iterator<Item = u64>, seconds: f64) -> f64 {
+    let idle_s = idle_ns.min().unwrap_or(0) as f64 / 1e9;
+    (1.0 - idle_s / seconds).max(0.0)
 }
 
 fn count(cpus: &[usize]) -> f64 {
@@ -180,6 +186,15 @@ fn slope(samples: &[(f64, u64)]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_load_is_as_busy_as_its_busiest_thread() {
+        let second = SECOND_NS / 100;
+        let full_and_idle = [4 * second, 100 * second];
+        assert!((busiest(full_and_idle.into_iter(), 1.0) - 0.96).abs() < 1e-9);
+        assert!((busiest([50 * second].into_iter(), 0.5) - 0.0).abs() < 1e-9, "of half a second");
+        assert!((busiest([].into_iter(), 1.0) - 1.0).abs() < 1e-9, "nobody was idle");
+    }
 
     #[test]
     fn a_leak_is_the_slope_of_all_samples() {

@@ -78,8 +78,14 @@ impl Recorder {
     pub(super) fn begin(&mut self, window: Window) {
         *self = Self::new();
         self.length_ns = window.to_ns.saturating_sub(window.from_ns);
-        self.second_end_ns = window.from_ns + SECOND_NS;
         self.window = window;
+        self.second_end_ns = self.end_of_second(window.from_ns);
+    }
+
+    /// When the second that begins then ends: a window's last one may be a part of one.
+    fn end_of_second(&self, begin_ns: u64) -> u64 {
+        let end_ns = begin_ns + SECOND_NS;
+        if begin_ns < self.window.to_ns { end_ns.min(self.window.to_ns) } else { end_ns }
     }
 
     /// To be called with the time of every read, before its events.
@@ -90,10 +96,11 @@ impl Recorder {
         }
     }
 
-    /// Nothing came for so long.
+    /// Nothing came for so long, up to now. Only what of it lies in the window counts.
     #[inline]
-    pub(super) const fn idle(&mut self, idle_ns: u64) {
-        self.second_idle_ns += idle_ns;
+    pub(super) fn idle(&mut self, idle_ns: u64, now_ns: u64) {
+        let from_ns = now_ns.saturating_sub(idle_ns).max(self.window.from_ns);
+        self.second_idle_ns += now_ns.min(self.window.to_ns).saturating_sub(from_ns);
     }
 
     #[inline]
@@ -139,7 +146,7 @@ impl Recorder {
         });
         histogram::add(&mut self.total, &self.current);
         self.current.reset();
-        self.second_end_ns += SECOND_NS;
+        self.second_end_ns = self.end_of_second(self.second_end_ns);
     }
 
     /// What there is; the window goes on.
@@ -186,16 +193,34 @@ mod tests {
         assert_eq!(at(3, from_ns, 7000), Counted::Yes);
         assert_eq!(at(2, from_ns, 9000), Counted::Place(1));
         assert_eq!(at(4, from_ns + 2 * SECOND_NS - 1, 3 * SECOND_NS), Counted::Place(0));
-        assert_eq!(at(5, from_ns + 2 * SECOND_NS, 0), Counted::No);
-        recorder.idle(600);
-        recorder.idle(70);
         let report = recorder.report();
         assert_eq!(report.deliveries, 4);
         let seconds: Vec<u64> = report.seconds.iter().map(|second| second.deliveries).collect();
         assert_eq!(seconds, [3, 0, 0, 0, 1], "by the second of their arrival");
-        assert_eq!(report.seconds[4].idle_ns, 670);
         assert_eq!(report.sampled, [(2, from_ns + 5000, from_ns + 9000)]);
         let latency = histogram::of_text(&report.latency).unwrap();
         assert_eq!((latency.len(), latency.min()), (4, 5));
+    }
+
+    #[test]
+    fn only_idle_time_of_the_window_counts_and_a_part_of_a_second_has_only_its_own() {
+        let mut recorder = Recorder::new();
+        let from_ns = 10 * SECOND_NS;
+        let to_ns = from_ns + SECOND_NS + SECOND_NS / 2;
+        recorder.begin(Window { from_ns, to_ns, sample_every: 1 });
+        let mut idle = |idle_ns, now_ns| {
+            recorder.read_at(now_ns);
+            recorder.idle(idle_ns, now_ns);
+        };
+        idle(3 * SECOND_NS, from_ns - 1);
+        idle(1000, from_ns + 600);
+        idle(70, from_ns + 700);
+        idle(5, from_ns + SECOND_NS + 50);
+        idle(400, to_ns + 300);
+        idle(7000, to_ns + SECOND_NS);
+        let report = recorder.report();
+        let seconds: Vec<u64> = report.seconds.iter().map(|second| second.idle_ns).collect();
+        assert_eq!(seconds[..2], [670, 5], "nothing of the warm-up, nothing after the end");
+        assert_eq!(seconds[2..].iter().sum::<u64>(), 100, "what ends later is no second's");
     }
 }

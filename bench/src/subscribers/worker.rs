@@ -255,7 +255,7 @@ impl Worker {
         let took_ns = now - std::mem::replace(&mut self.turned_ns, now);
         self.common.recorder.read_at(now);
         if self.spins && in_vain && took_ns < IDLE_NS_MAX {
-            self.common.recorder.idle(took_ns);
+            self.common.recorder.idle(took_ns, now);
         }
         while let Some(&Reverse((at_ns, number))) = self.due.peek() {
             if at_ns > now || self.connecting >= CONNECTING_MAX * 8 {
