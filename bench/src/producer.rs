@@ -74,7 +74,7 @@ impl Producer {
         let work = move || {
             cpus::pin(&cpus);
             cpus::prefer();
-            let mut state = State { publisher, numbers: Numbers::new(channels), out: Vec::new() };
+            let mut state = State::new(publisher, channels);
             for part in todo {
                 if done.send(state.send(&part)).is_err() {
                     return;
@@ -116,39 +116,53 @@ struct State {
 }
 
 impl State {
+    fn new(publisher: Publisher, channels: u64) -> Self {
+        Self { publisher, numbers: Numbers::new(channels), out: Vec::new() }
+    }
+
     fn send(&mut self, part: &Part) -> Sent {
         let channels = self.numbers.newest.len();
         let mut sent = Sent { by_channel: vec![0; channels], ..Sent::default() };
-        if let Err(error) = self.run(part, &mut sent) {
+        let wait = |until_ns| {
+            sleep_until(until_ns);
+            now_ns()
+        };
+        if let Err(error) = self.run(part, &mut sent, wait) {
             sent.broken = Some(format!("the producer: {error}"));
         }
         sent.newest.clone_from(&self.numbers.newest);
         sent
     }
 
-    fn run(&mut self, part: &Part, sent: &mut Sent) -> io::Result<()> {
+    /// Sends a part; `wait` sleeps until a time and says what time it is then.
+    fn run(
+        &mut self,
+        part: &Part,
+        sent: &mut Sent,
+        mut wait: impl FnMut(u64) -> u64,
+    ) -> io::Result<()> {
         let mut schedule = Schedule::new(part.pace.clone(), part.begin_ns, part.end_ns);
         let (mut free_since_ns, mut writes) = (0, 0);
         while let Some(next_ns) = schedule.next_ns() {
-            sleep_until(next_ns);
-            let now = now_ns();
-            if next_ns >= free_since_ns && next_ns >= part.measure_ns {
+            let now = wait(next_ns);
+            let was_held_up = next_ns < free_since_ns;
+            if !was_held_up && next_ns >= part.measure_ns {
                 sent.late_max_ns = sent.late_max_ns.max(now - next_ns);
             }
             self.encode(part, &mut schedule, now, sent);
+            // More than a write holds was held up: what waits behind it is the server's doing, too.
+            let is_behind = schedule.next_ns().is_some_and(|next_ns| next_ns <= now);
             let blocked_ns = self.flush(part.end_ns + PATIENCE_NS)?;
-            if blocked_ns > 0 {
-                sent.blocked_max_ns = sent.blocked_max_ns.max(blocked_ns);
-                free_since_ns = now_ns();
+            sent.blocked_max_ns = sent.blocked_max_ns.max(blocked_ns);
+            if blocked_ns > 0 || was_held_up && is_behind {
+                free_since_ns = wait(0);
             }
             writes += 1;
             if writes % LISTEN_EVERY == 0 {
                 self.publisher.listen()?;
             }
-            // What was due while this write lasted is the server's doing only if it blocked.
             if schedule.next_ns().is_some_and(|next_ns| next_ns < now + PAUSE_NS) {
-                sleep_until(now + PAUSE_NS);
-                free_since_ns = free_since_ns.max(now + PAUSE_NS);
+                wait(now + PAUSE_NS);
             }
         }
         self.publisher.listen()
@@ -202,20 +216,50 @@ fn wait_writable(socket: i32) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-    use std::net::TcpListener;
+    use std::io::{Read, copy, sink};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::payload::{BYTES_MIN, Template, intended_ns};
     use crate::server::Publish;
 
-    #[test]
-    fn a_server_that_reads_late_gets_every_event_with_its_intended_time() {
+    fn connected() -> (Publisher, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let template = Template::new(BYTES_MIN).unwrap();
         let address = listener.local_addr().unwrap();
         let publisher = Publisher::connect(address, Publish::Lines, "", template).unwrap();
-        let (mut server, _) = listener.accept().unwrap();
+        (publisher, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_producer_that_oversleeps_is_late_at_any_rate() {
+        const MS: u64 = 1_000_000;
+        for events_per_s in [100.0, 20_000.0] {
+            let (publisher, mut server) = connected();
+            thread::spawn(move || copy(&mut server, &mut sink()));
+            let mut state = State::new(publisher, 1);
+            let pace = Pace::Constant { events_per_s };
+            let part = Part { pace, begin_ns: MS, measure_ns: MS, end_ns: 101 * MS };
+            // A clock of its own, which stands still between waits and oversleeps once.
+            let (mut now, mut overslept) = (0, false);
+            let wait = |until_ns: u64| {
+                now = until_ns.max(now);
+                if now >= 30 * MS && !overslept {
+                    (now, overslept) = (now + 50 * MS, true);
+                }
+                now
+            };
+            let mut sent = Sent { by_channel: vec![0], ..Sent::default() };
+            state.run(&part, &mut sent, wait).unwrap();
+            assert!(sent.late_max_ns >= 40 * MS, "{events_per_s}/s: {sent:?}");
+            assert!(sent.late_max_ns <= 51 * MS, "{events_per_s}/s: {sent:?}");
+            assert_eq!(sent.events() as f64, events_per_s / 10.0);
+        }
+    }
+
+    #[test]
+    fn a_server_that_reads_late_gets_every_event_with_its_intended_time() {
+        let (publisher, mut server) = connected();
         let producer = Producer::start(publisher, 1, Vec::new());
         // 50 MB in 50 ms are more than the sockets hold: the producer is pushed back.
         let (begin_ns, count) = (now_ns(), 600_000);
