@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
-use crate::kinds::{cpu_us_per_delivery, round};
+use crate::kinds::round;
 use crate::outcome::Outcome;
+use crate::report::metric;
 use crate::rig::Setup;
 use crate::run::{Load, line};
 use crate::server::Server;
@@ -85,7 +86,7 @@ impl Compare {
 type Figure = (&'static str, fn(&Outcome) -> Option<f64>);
 
 const FIGURES: [Figure; 4] = [
-    ("CPU per delivery", cpu_us_per_delivery),
+    ("CPU per delivery", |outcome| metric(outcome, "cpu_ns_per_delivery")),
     ("p50", |outcome| Some(outcome.latency_us.p50)),
     ("p99", |outcome| Some(outcome.latency_us.p99)),
     ("spread, p50", |outcome| outcome.spread_us.map(|spread| spread.p50)),

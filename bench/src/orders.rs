@@ -127,8 +127,9 @@ pub struct Report {
 /// A second of one thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrived {
+    /// What came in it, also of events that were meant for the time before the window.
     pub deliveries: u64,
-    /// As [`Report::latency`]; empty when nothing came.
+    /// As [`Report::latency`]; empty when nothing of the window came.
     pub latency: String,
     /// For how long the thread asked in vain, if it does not sleep.
     pub idle_ns: u64,

@@ -68,6 +68,17 @@ impl Outcome {
     pub fn is_valid(&self) -> bool {
         self.invalid.is_empty()
     }
+
+    /// Messages that came in the measured time, which is what its CPU time was spent on. Of a
+    /// server that falls behind they are fewer than the deliveries, which may come long after its
+    /// end.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        if self.series.is_empty() {
+            return self.deliveries;
+        }
+        self.series.iter().map(|second| second.deliveries).sum()
+    }
 }
 
 /// Quantiles of a histogram, in µs.
@@ -123,6 +134,8 @@ pub struct Memory {
 pub struct Second {
     pub at_s: f64,
     pub events: u64,
+    /// Messages that came in it, also of events before the measured part (before 2026-11-28 only
+    /// of those in it).
     pub deliveries: u64,
     pub p50_us: f64,
     pub p99_us: f64,

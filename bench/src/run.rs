@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::cpus;
-use crate::kinds::{cpu_us_per_delivery, round};
+use crate::kinds::round;
 use crate::outcome::Outcome;
 use crate::report;
 use crate::results::Folder;
@@ -219,8 +219,10 @@ impl Run {
 /// A round for people.
 #[must_use]
 pub fn line(outcome: &Outcome) -> String {
-    let per_s = outcome.deliveries as f64 / outcome.seconds;
-    let cpu = cpu_us_per_delivery(outcome).map_or_else(String::new, |cpu| format!("{cpu:.2} µs"));
+    let figure = |name| report::metric(outcome, name);
+    let per_s = figure("deliveries_per_s").unwrap_or(0.0);
+    let cpu = figure("cpu_ns_per_delivery");
+    let cpu = cpu.map_or_else(String::new, |cpu| format!("{:.2} µs", cpu / 1000.0));
     let mut text = format!(
         "{:>24} {}: {per_s:.0} deliveries/s, p50 {:.2} ms, p99 {:.2} ms, {cpu} CPU each, server \
          {:.0} %, load {:.0} %",
@@ -231,6 +233,11 @@ pub fn line(outcome: &Outcome) -> String {
         outcome.server_use.busy * 100.0,
         outcome.load_use.busy * 100.0,
     );
+    let late = outcome.deliveries.saturating_sub(outcome.arrived());
+    if late * 100 > outcome.deliveries {
+        let share = late as f64 / outcome.deliveries as f64 * 100.0;
+        text += &format!(", {share:.0} % came after the end");
+    }
     for (count, what) in [
         (outcome.lost, "lost"),
         (outcome.told_missing, "told missing"),

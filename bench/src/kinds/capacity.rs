@@ -66,7 +66,7 @@ impl Search {
             (why.is_some() && verdict::load_is_limit(busy.0, busy.1)).then_some(events_per_s);
         self.steps.push(json!({
             "events_per_s": events_per_s,
-            "deliveries_per_s": outcome.deliveries as f64 / outcome.seconds,
+            "deliveries_per_s": outcome.arrived() as f64 / outcome.seconds,
             "p99_us": outcome.latency_us.p99,
             "server_busy": busy.1,
             "load_busy": busy.0,
@@ -91,7 +91,7 @@ impl Search {
         let (rate, mut round) = self.good.ok_or("no step was measured")?;
         let outcome = &mut round.outcome;
         if rate > 0.0 {
-            let deliveries = outcome.deliveries as f64 / outcome.seconds;
+            let deliveries = outcome.arrived() as f64 / outcome.seconds;
             outcome.extra.insert("capacity_events_per_s".into(), json!(rate));
             outcome.extra.insert("capacity_deliveries_per_s".into(), json!(deliveries));
         } else {

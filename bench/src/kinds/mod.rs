@@ -2,7 +2,6 @@
 //!
 //! Not here: measuring a part of it (`rig`). Invariant: every round starts its server anew.
 
-use crate::outcome::Outcome;
 use crate::rig::{Rig, Round, Setup};
 use crate::scenario::Kind;
 
@@ -31,11 +30,4 @@ fn steady(setup: &Setup) -> Result<Round, String> {
     let mut round = rig.part(pace, scenario.warm_up_s, scenario.seconds, |_| Ok(()))?;
     round.outcome.memory = rig.memory();
     Ok(round)
-}
-
-/// CPU time of the server for each delivery, in µs; none when nothing was delivered.
-#[must_use]
-pub fn cpu_us_per_delivery(outcome: &Outcome) -> Option<f64> {
-    let used = outcome.server_use.user_s + outcome.server_use.system_s;
-    (outcome.deliveries > 0).then(|| used * 1e6 / outcome.deliveries as f64)
 }

@@ -2,7 +2,8 @@
 //!
 //! Rounds of all servers take turns, so a ratio is taken within each round, where both had the same
 //! minute of the machine; the median of these ratios counts, not the ratio of medians. Not here:
-//! how figures are shown. Invariant: an invalid round enters no figure.
+//! how figures are shown. Invariant: an invalid round enters no figure, and a cost or a rate is of
+//! what came in the time that it is of.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +89,7 @@ pub const RATIOS: [&str; 9] = [
 pub fn metric(round: &Outcome, name: &str) -> Option<f64> {
     let ratio = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
     let server = &round.server_use;
-    let deliveries = round.deliveries as f64;
+    let arrived = round.arrived() as f64;
     let clients = round.clients as f64;
     let cpu_s = server.user_s + server.system_s;
     let latency = (round.deliveries > 0).then_some(round.latency_us);
@@ -96,11 +97,11 @@ pub fn metric(round: &Outcome, name: &str) -> Option<f64> {
     match name {
         "clients" => Some(clients),
         "events_per_s" => ratio(round.events as f64, round.seconds),
-        "deliveries_per_s" => ratio(deliveries, round.seconds),
-        "deliveries_per_cpu_s" => ratio(deliveries, cpu_s),
-        "cpu_ns_per_delivery" => ratio(cpu_s * 1e9, deliveries),
-        "user_ns_per_delivery" => ratio(server.user_s * 1e9, deliveries),
-        "system_ns_per_delivery" => ratio(server.system_s * 1e9, deliveries),
+        "deliveries_per_s" => ratio(arrived, round.seconds),
+        "deliveries_per_cpu_s" => ratio(arrived, cpu_s),
+        "cpu_ns_per_delivery" => ratio(cpu_s * 1e9, arrived),
+        "user_ns_per_delivery" => ratio(server.user_s * 1e9, arrived),
+        "system_ns_per_delivery" => ratio(server.system_s * 1e9, arrived),
         "p50_us" => latency.map(|quantiles| quantiles.p50),
         "p90_us" => latency.map(|quantiles| quantiles.p90),
         "p99_us" => latency.map(|quantiles| quantiles.p99),

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::figures::{Figures, over_rounds, ratio};
+use super::figures::{Figures, metric, over_rounds, ratio};
 use super::goals::{self, State, Verdict};
 use super::run::{Results, Run};
 use super::{readme, readme_at, report, run, write};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Second};
 use crate::scenario::Readers;
 
 const FIXTURE: &str = "2000-01-01-madeup-steady";
@@ -28,6 +28,18 @@ fn a_median_leaves_rounds_out_that_do_not_count() {
     assert_eq!((range.median, range.min, range.max), (2.0, 1.0, 3.0));
     assert_eq!(over_rounds(&run, "fanfare", "spread_p99_us"), None, "it was not measured");
     assert_eq!(over_rounds(&run, "fanfare", "extra.nothing"), None);
+}
+
+#[test]
+fn what_comes_after_the_end_is_no_work_of_the_measured_time() {
+    let mut late = round("fanfare", 1, 100.0);
+    let second = Second { deliveries: 200, ..Second::default() };
+    late.series = vec![second, Second { at_s: 1.0, ..second }];
+    let of = |name| metric(&late, name).unwrap();
+    assert_eq!((late.deliveries, of("deliveries_per_s")), (1000, 400.0));
+    assert!((of("cpu_ns_per_delivery") - 250.0).abs() < 1e-9, "100 ns of each of the 1000");
+    assert!((of("user_ns_per_delivery") - 25.0).abs() < 1e-9);
+    assert!((of("deliveries_per_cpu_s") - 4e6).abs() < 1e-3);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What the clients of one thread received in a window.
 //!
 //! Not here: whose message it is. Invariant: an event counts for the window in which it was meant
-//! to be sent, whenever it comes; the clock is read once for all that one read brought.
+//! to be sent, whenever it comes, and its arrival for the second in which it comes, whenever it was
+//! meant; the clock is read once for all that one read brought.
 
 use hdrhistogram::Histogram;
 
@@ -105,12 +106,13 @@ impl Recorder {
 
     #[inline]
     pub(super) fn event(&mut self, number: u64, intended_ns: u64, now_ns: u64) -> Counted {
+        // What was held up in the warm-up is work of the second in which it comes.
+        self.second_deliveries += u64::from(now_ns >= self.window.from_ns);
         if intended_ns.wrapping_sub(self.window.from_ns) >= self.length_ns {
             return Counted::No;
         }
         histogram::record(&mut self.current, now_ns.saturating_sub(intended_ns));
         self.deliveries += 1;
-        self.second_deliveries += 1;
         let every = self.window.sample_every;
         if every > 1 && !number.is_multiple_of(every) {
             return Counted::Yes;
@@ -188,6 +190,7 @@ mod tests {
             recorder.read_at(intended_ns + after_ns);
             recorder.event(number, intended_ns, intended_ns + after_ns)
         };
+        assert_eq!(at(1, from_ns - 5000, 4999), Counted::No);
         assert_eq!(at(1, from_ns - 1, 5000), Counted::No);
         assert_eq!(at(2, from_ns, 5000), Counted::Place(0));
         assert_eq!(at(3, from_ns, 7000), Counted::Yes);
@@ -196,7 +199,7 @@ mod tests {
         let report = recorder.report();
         assert_eq!(report.deliveries, 4);
         let seconds: Vec<u64> = report.seconds.iter().map(|second| second.deliveries).collect();
-        assert_eq!(seconds, [3, 0, 0, 0, 1], "by the second of their arrival");
+        assert_eq!(seconds, [4, 0, 0, 0, 1], "by the second of their arrival");
         assert_eq!(report.sampled, [(2, from_ns + 5000, from_ns + 9000)]);
         let latency = histogram::of_text(&report.latency).unwrap();
         assert_eq!((latency.len(), latency.min()), (4, 5));
