@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One round. A run is a list of them, `rounds.json` in its folder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// The scenario's name.
     pub scenario: String,
@@ -60,6 +60,9 @@ pub struct Outcome {
     pub extra: serde_json::Map<String, serde_json::Value>,
     /// Why this round does not count; empty: it does.
     pub invalid: Vec<String>,
+    /// What of it is the server's doing: it ended, or did nothing any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<String>,
 }
 
 impl Outcome {
@@ -67,6 +70,17 @@ impl Outcome {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.invalid.is_empty()
+    }
+
+    /// Notes that the server itself has spoilt the round.
+    pub fn fail(&mut self, why: String) {
+        self.invalid.push(why.clone());
+        self.broken.push(why);
+    }
+
+    /// Why the round does not count, but for what the server did.
+    pub fn spoilt(&self) -> impl Iterator<Item = &String> {
+        self.invalid.iter().filter(|why| !self.broken.contains(why))
     }
 
     /// Messages that came in the measured time, which is what its CPU time was spent on. Of a

@@ -197,6 +197,7 @@ impl Rig {
             series: Vec::new(),
             extra: serde_json::Map::new(),
             invalid: Vec::new(),
+            broken: Vec::new(),
         }
     }
 
@@ -245,13 +246,14 @@ impl Rig {
         if let Some(slope) = watched.leak_bytes_per_s() {
             extra.insert("leak_bytes_per_min".into(), json!(slope * 60.0));
         }
+        outcome.broken = sent.broken.iter().cloned().chain(self.running.ended()).collect();
         outcome.invalid = verdict::reasons(&Facts {
             server_busy: outcome.server_use.busy,
             load_busy: outcome.load_use.busy,
             late_max_ns: sent.late_max_ns,
             others: std::mem::take(&mut watched.others),
             clock_step_ns: watched.clock_step_ns,
-            broken: sent.broken.iter().cloned().chain(self.running.ended()).collect(),
+            broken: outcome.broken.clone(),
         });
     }
 }

@@ -1,12 +1,12 @@
 //! How much a server can do: the rate is raised until it cannot, and the last good step counts.
 //!
-//! Invariant: every step that is reported as good had all its events delivered in time.
+//! Invariant: every step that is reported as good had all its events delivered in time, and what
+//! the lowest bad step failed at is the server's doing, or the round does not count.
 
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, Round, Setup};
 use crate::schedule::Pace;
-use crate::verdict;
 
 /// From one step to the next; finer ones follow between the last good one and the first bad one.
 const FACTOR: f64 = 2.0;
@@ -18,7 +18,7 @@ const BLOCKED_NS_MAX: u64 = 50_000_000;
 const STEPS_MAX: usize = 60;
 
 pub(super) fn round(setup: &Setup) -> Result<Round, String> {
-    let mut search = Search { steps: Vec::new(), good: None, load_was_limit: None };
+    let mut search = Search::default();
     let mut rate = setup.scenario.events_per_s;
     let mut rig = Rig::start(setup)?;
     let mut bad = None;
@@ -45,11 +45,12 @@ pub(super) fn round(setup: &Setup) -> Result<Round, String> {
     search.result()
 }
 
+#[derive(Default)]
 struct Search {
     steps: Vec<Value>,
     good: Option<(f64, Round)>,
-    /// The last step that failed while only the load generator had no more CPU.
-    load_was_limit: Option<f64>,
+    /// The lowest rate that was too much, and what was wrong there beside the server.
+    bad: Option<(f64, Vec<String>)>,
 }
 
 impl Search {
@@ -59,11 +60,17 @@ impl Search {
         let pace = Pace::Constant { events_per_s };
         let mut round = rig.part(pace, warm_up_s, seconds, |_| Ok(()))?;
         round.outcome.memory = rig.memory();
+        Ok(self.note(events_per_s, round))
+    }
+
+    /// Takes note of a step; whether it is good.
+    fn note(&mut self, events_per_s: f64, round: Round) -> bool {
         let outcome = &round.outcome;
         let why = failed(&round);
         let busy = (outcome.load_use.busy, outcome.server_use.busy);
-        self.load_was_limit =
-            (why.is_some() && verdict::load_is_limit(busy.0, busy.1)).then_some(events_per_s);
+        if why.is_some() && self.bad.as_ref().is_none_or(|bad| events_per_s < bad.0) {
+            self.bad = Some((events_per_s, outcome.spoilt().cloned().collect()));
+        }
         self.steps.push(json!({
             "events_per_s": events_per_s,
             "deliveries_per_s": outcome.arrived() as f64 / outcome.seconds,
@@ -74,7 +81,7 @@ impl Search {
         }));
         eprintln!(
             "{:>24} {events_per_s:>10.0} events/s: p99 {:.1} ms, server {:.0} %, load {:.0} %{}",
-            rig.setup.server.name,
+            outcome.server,
             outcome.latency_us.p99 / 1000.0,
             busy.1 * 100.0,
             busy.0 * 100.0,
@@ -84,7 +91,7 @@ impl Search {
         if good || self.good.is_none() {
             self.good = Some((if good { events_per_s } else { 0.0 }, round));
         }
-        Ok(good)
+        good
     }
 
     fn result(self) -> Result<Round, String> {
@@ -94,14 +101,16 @@ impl Search {
             let deliveries = outcome.arrived() as f64 / outcome.seconds;
             outcome.extra.insert("capacity_events_per_s".into(), json!(rate));
             outcome.extra.insert("capacity_deliveries_per_s".into(), json!(deliveries));
+            let (rate, spoilt) = self.bad.unwrap_or_default();
+            outcome.invalid.extend(
+                spoilt.into_iter().map(|why| {
+                    format!("the capacity is a lower bound: at {rate:.0} events/s {why}")
+                }),
+            );
         } else {
-            outcome.invalid.push("the first rate was too much already; lower events_per_s".into());
-        }
-        if let Some(rate) = self.load_was_limit {
-            outcome.invalid.push(format!(
-                "at {rate:.0} events/s the load's CPUs were full and the server's were not: the \
-                 capacity is a lower bound"
-            ));
+            let why = "the first rate was too much already; lower events_per_s".to_owned();
+            // Else it is not known whose doing that was.
+            if outcome.is_valid() { outcome.fail(why) } else { outcome.invalid.push(why) }
         }
         outcome.extra.insert("capacity_steps".into(), Value::from(self.steps));
         Ok(round)
@@ -111,6 +120,9 @@ impl Search {
 /// Why a step is not good.
 fn failed(round: &Round) -> Option<String> {
     let outcome = &round.outcome;
+    if let Some(why) = outcome.broken.first() {
+        return Some(why.clone());
+    }
     if outcome.disconnected > 0 {
         return Some(format!("{} clients were cut off", outcome.disconnected));
     }
@@ -128,4 +140,73 @@ fn failed(round: &Round) -> Option<String> {
         return Some(format!("the server took no events for {blocked_ms} ms"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram;
+    use crate::outcome::Outcome;
+
+    /// A step of 1,000 messages, of which so many were lost.
+    fn step(lost: u64, invalid: &[&str]) -> Round {
+        let outcome = Outcome {
+            seconds: 1.0,
+            deliveries: 1000 - lost,
+            expected: 1000,
+            lost,
+            invalid: invalid.iter().map(ToString::to_string).collect(),
+            ..Outcome::default()
+        };
+        Round { outcome, latency: histogram::empty(), blocked_max_ns: 0 }
+    }
+
+    fn searched(steps: impl IntoIterator<Item = (f64, Round)>) -> Outcome {
+        let mut search = Search::default();
+        for (rate, round) in steps {
+            search.note(rate, round);
+        }
+        search.result().unwrap().outcome
+    }
+
+    const FULL: &str = "the load may be the limit";
+    const OTHERS: &str = "others used 40 %";
+
+    #[test]
+    fn what_spoilt_the_lowest_bad_step_spoils_the_round_whatever_follows() {
+        let steps = [(100.0, step(0, &[])), (200.0, step(9, &[FULL])), (141.0, step(0, &[]))];
+        let limited = searched(steps);
+        assert!(limited.invalid.len() == 1 && limited.invalid[0].contains(FULL), "{limited:?}");
+        assert!(limited.invalid[0].contains("at 200 events/s"), "{limited:?}");
+        assert_eq!(limited.extra["capacity_events_per_s"], 141.0);
+        assert!(limited.broken.is_empty());
+
+        let disturbed = searched([(100.0, step(0, &[])), (200.0, step(9, &[OTHERS]))]);
+        assert!(disturbed.invalid.len() == 1 && disturbed.invalid[0].contains(OTHERS));
+    }
+
+    #[test]
+    fn a_lower_bad_step_without_a_fault_makes_good_what_spoilt_a_higher_one() {
+        let steps =
+            [(100.0, step(0, &[])), (200.0, step(9, &[FULL, OTHERS])), (141.0, step(9, &[]))];
+        let found = searched(steps);
+        assert!(found.is_valid(), "{found:?}");
+        assert_eq!(found.extra["capacity_events_per_s"], 100.0);
+    }
+
+    #[test]
+    fn a_server_that_ends_at_a_rate_has_its_capacity_below_it() {
+        let mut ended = step(0, &[]);
+        ended.outcome.fail("the server ended".into());
+        let found = searched([(100.0, step(0, &[])), (200.0, ended)]);
+        assert!(found.is_valid() && found.broken.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_first_rate_that_is_too_much_is_the_servers_doing_unless_something_else_was_wrong() {
+        let own = searched([(100.0, step(9, &[]))]);
+        assert!(!own.is_valid() && own.broken.len() == 1, "{own:?}");
+        let others = searched([(100.0, step(9, &[OTHERS]))]);
+        assert!(others.invalid.len() == 2 && others.broken.is_empty(), "{others:?}");
+    }
 }
