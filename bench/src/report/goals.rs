@@ -1,7 +1,8 @@
 //! The goals of `bench/goals.toml`, and whether the newest runs reach them.
 //!
 //! Not here: how the verdicts are shown. Invariant: a goal is reached only by rounds that count, of
-//! a release build, in which fanfare lost nothing; what was not measured is never reached.
+//! a release build, in which fanfare lost nothing, and of a run in which it broke no round; what
+//! was not measured is never reached.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -187,9 +188,8 @@ impl Goal {
                 },
             };
         }
-        let own_lost = lost(run, own);
-        if own_lost > 0 {
-            judged.state = State::Missed(format!("lost {own_lost} messages"));
+        if let Some(why) = failed(run, own) {
+            judged.state = State::Missed(why);
         }
         self.verdict(judged, out_of_contest(run), Some(run.name.clone()))
     }
@@ -300,11 +300,12 @@ impl Goal {
     fn flat(&self, results: &Results, newest: &Run) -> Judged {
         let mut medians = Vec::new();
         for scenario in &self.across {
-            let run = results.newest_like(newest, scenario);
-            let range = run.and_then(|run| {
-                let own = run.own()?;
-                over_rounds(run, own, &self.metric).filter(|_| lost(run, own) == 0)
-            });
+            let run = results.newest_like(newest, scenario).and_then(|run| Some((run, run.own()?)));
+            if let Some(why) = run.and_then(|(run, own)| failed(run, own)) {
+                let state = State::Missed(format!("`{scenario}` {why}"));
+                return Judged { state, measured: String::new() };
+            }
+            let range = run.and_then(|(run, own)| over_rounds(run, own, &self.metric));
             let Some(range) = range else {
                 let why = format!("no run of `{scenario}` like this one that counts");
                 return Judged::not_measured(why);
@@ -325,6 +326,13 @@ impl Goal {
         };
         Judged { state, measured }
     }
+}
+
+/// What no figure makes up for: rounds that a server broke, messages that it lost.
+fn failed(run: &Run, server: &str) -> Option<String> {
+    let lost = lost(run, server);
+    let lost = (lost > 0).then(|| format!("lost {lost} messages"));
+    run.broken(server).map(|why| format!("broke {why}")).or(lost)
 }
 
 /// Peers that lost messages, or of which no round counts.

@@ -161,10 +161,12 @@ impl Run {
         })
     }
 
-    /// Whether goals are judged by it: fanfare has a round that counts, of a release build.
+    /// Whether goals are judged by it: fanfare has a round that counts, or one that it broke
+    /// itself, of a release build.
     pub fn counts(&self) -> bool {
         let own = self.own();
-        self.command.profile == "release" && own.is_some_and(|own| self.valid(own).next().is_some())
+        let is_told = |own| self.valid(own).next().is_some() || self.broken(own).is_some();
+        self.command.profile == "release" && own.is_some_and(is_told)
     }
 
     /// Servers, in the order in which they were measured.
@@ -193,6 +195,15 @@ impl Run {
     /// Rounds of a server that count.
     pub fn valid<'a>(&'a self, server: &'a str) -> impl Iterator<Item = &'a Outcome> {
         self.outcomes.iter().filter(move |round| round.server == server && round.is_valid())
+    }
+
+    /// The first of its rounds that a server broke, and how, in a line.
+    pub fn broken(&self, server: &str) -> Option<String> {
+        let rounds = self.outcomes.iter().filter(|round| round.server == server);
+        let broken = |round: &Outcome| Some((round.round, round.broken.first()?.clone()));
+        let (round, why) = rounds.filter_map(broken).next()?;
+        let line = why.lines().next().unwrap_or_default().trim_end_matches("; it said:");
+        Some(format!("round {round}: {line}"))
     }
 
     /// A server's name for people.

@@ -109,6 +109,33 @@ fn the_best_peer_is_the_best_of_those_that_lost_nothing() {
 }
 
 #[test]
+fn a_round_that_fanfare_broke_is_a_miss_and_no_older_run_stands_in_for_it() {
+    let bound = "op = \"<=\"\nvalue = 200";
+    let good = || steady(&[("fanfare", 100.0)]);
+    let mut crashed = good();
+    for round in &mut crashed.outcomes {
+        round.fail("the server ended (signal 6); it said:\nmuch".into());
+    }
+    let why = "broke round 1: the server ended (signal 6)";
+    let verdict = judged(vec![crashed.clone(), good()], bound);
+    assert_eq!((&verdict.state, &*verdict.measured), (&State::Missed(why.into()), ""));
+    crashed.outcomes.truncate(1);
+    crashed.outcomes.extend(good().outcomes.into_iter().skip(1));
+    let once = judged(vec![crashed.clone()], bound);
+    assert_eq!(once.state, State::Missed(why.into()), "rounds that count do not hide it");
+    let mut disturbed = good();
+    disturbed.outcomes.iter_mut().for_each(|round| round.invalid.push("others".into()));
+    assert_eq!(judged(vec![disturbed, good()], bound).state, State::Reached, "it proves nothing");
+
+    let flat = "op = \"flat\"\nvalue = 0.1\nacross = [\"steady\", \"other\"]";
+    let mut other = crashed;
+    other.outcomes.iter_mut().for_each(|round| "other".clone_into(&mut round.scenario));
+    other.scenario = "other".into();
+    let across = judged(vec![good(), other], flat).state;
+    assert_eq!(across, State::Missed(format!("`other` {why}")));
+}
+
+#[test]
 fn a_second_way_reaches_a_goal_too() {
     let either = r#"op = "<="
         value = 0.5
