@@ -40,7 +40,8 @@ impl Ledger {
     #[inline]
     pub fn take(&mut self, event: &[u8], stride: u64) -> Verdict {
         let number = payload::number(event);
-        let entry = if let [only] = &mut *self.entries {
+        let entry = if let ([only], 1) = (&mut *self.entries, stride) {
+            // Numbers rise by one from event to event where there is one channel.
             only
         } else {
             let channel = payload::channel(event);
@@ -150,8 +151,17 @@ mod tests {
         assert_eq!(ledger.close(&[9], 1), 0);
         assert_eq!(ledger.take(&event(17, 16, 0), 1), Verdict::New { missing: 0 });
         assert_eq!(ledger.take(&event(19, 18, 0), 1), Verdict::New { missing: 1 });
-        assert_eq!(ledger.exchange(0, 4), Some(0));
-        assert_eq!(ledger.take(&event(25, 21, 4), 1), Verdict::New { missing: 0 });
-        assert_eq!(ledger.exchange(0, 4), None);
+    }
+
+    #[test]
+    fn after_a_change_of_channel_nothing_of_the_old_one_counts_also_not_of_the_only_one() {
+        for channels in [&[0][..], &[0, 9]] {
+            let mut ledger = Ledger::new(channels, false);
+            assert_eq!(ledger.exchange(0, 4), Some(0));
+            assert_eq!(ledger.take(&event(21, 11, 0), 10), Verdict::Foreign, "it was in flight");
+            assert_eq!(ledger.take(&event(25, 15, 4), 10), Verdict::New { missing: 0 });
+            assert_eq!(ledger.take(&event(45, 35, 4), 10), Verdict::New { missing: 1 });
+            assert_eq!(ledger.exchange(0, 4), None, "it has that one");
+        }
     }
 }
