@@ -107,8 +107,11 @@ pub struct Count {
 pub struct Report {
     pub deliveries: u64,
     pub duplicates: u64,
+    /// What did not come since the last report, and what of it the server has told.
     pub missing: u64,
     pub told: u64,
+    /// What did not come and was not told, each client for itself.
+    pub lost: u64,
     pub disconnected: u64,
     /// Attempts to come back that failed.
     pub refused: u64,

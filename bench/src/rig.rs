@@ -217,18 +217,19 @@ impl Rig {
         outcome.duplicates = merged.duplicates;
         outcome.told_missing = merged.told;
         outcome.disconnected = merged.disconnected;
-        (outcome.expected, outcome.lost) = if self.setup.scenario.moves() {
-            (merged.deliveries + merged.missing, merged.missing.saturating_sub(merged.told))
+        // Each client's receipts are held against what it missed since the last part.
+        outcome.lost = merged.lost;
+        outcome.expected = if self.setup.scenario.moves() {
+            merged.deliveries + merged.missing
         } else {
-            let expected = self.expected(sent);
-            // Who was cut off was told so; of the others, the chain of each channel knows.
-            let missing = if merged.disconnected > 0 {
-                merged.missing
-            } else {
-                expected.saturating_sub(merged.deliveries)
-            };
-            (expected, missing.saturating_sub(merged.told))
+            self.expected(sent)
         };
+        // A break of a recorded feed's channel counts as one, but how much there was is known. Who
+        // was cut off was told so.
+        if !self.setup.scenario.moves() && merged.disconnected == 0 {
+            let missing = outcome.expected.saturating_sub(merged.deliveries);
+            outcome.lost = outcome.lost.max(missing.saturating_sub(merged.told));
+        }
         outcome.latency_us = histogram::quantiles(&merged.latency);
         outcome.spread_us = merged.spread;
         outcome.fairness = merged.fairness;

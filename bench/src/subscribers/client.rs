@@ -48,6 +48,9 @@ pub(super) struct Client {
     pub(super) deliveries: u64,
     pub(super) places: u64,
     pub(super) placed: u32,
+    /// What did not come since the last report, and how much of it the server has told.
+    pub(super) missing: u64,
+    pub(super) told: u64,
     pub(super) stalled: bool,
     /// Its messages are measured, and not only waited for.
     pub(super) measured: bool,
@@ -86,6 +89,8 @@ impl Client {
             deliveries: 0,
             places: 0,
             placed: 0,
+            missing: 0,
+            told: 0,
             stalled,
             measured,
             away: false,
@@ -222,7 +227,7 @@ impl Client {
             self.event(&text[end - bytes..end], now_ns, common);
             return Ok(());
         }
-        self.told(text, &mut common.recorder)
+        self.told(text)
     }
 
     #[inline]
@@ -234,7 +239,7 @@ impl Client {
         }
         let recorder = &mut common.recorder;
         match self.ledger.take(event, common.plan.stride) {
-            Verdict::New { missing } if self.measured => recorder.missing += missing,
+            Verdict::New { missing } if self.measured => self.missing += missing,
             Verdict::New { .. } | Verdict::Foreign => return,
             Verdict::Again => {
                 recorder.duplicates += 1;
@@ -254,7 +259,7 @@ impl Client {
 
     /// What fanfare says beside events.
     #[cold]
-    fn told(&mut self, text: &[u8], recorder: &mut Recorder) -> Result<(), Ended> {
+    fn told(&mut self, text: &[u8]) -> Result<(), Ended> {
         let text = String::from_utf8_lossy(text);
         if text.contains(r#""success":false"#) {
             return Err(Ended(format!("the server refused: {text}")));
@@ -266,9 +271,19 @@ impl Client {
             && let Some((_, missed)) = text.split_once(r#""missed":"#)
         {
             let digits = missed.split(|letter: char| !letter.is_ascii_digit()).next();
-            recorder.told += digits.and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0);
+            self.told += digits.and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(())
+    }
+
+    /// Hands over what did not come, and was told or not: a receipt is for its client only.
+    pub(super) fn settle(&mut self, recorder: &mut Recorder) {
+        let (missing, told) = (std::mem::take(&mut self.missing), std::mem::take(&mut self.told));
+        if self.measured {
+            recorder.missing += missing;
+            recorder.told += told;
+            recorder.lost += missing.saturating_sub(told);
+        }
     }
 
     #[cold]
@@ -433,12 +448,30 @@ mod tests {
                 let rest = client.take(&bytes[used..], 9_000, &mut common).unwrap();
                 assert_eq!(used + rest, bytes.len(), "{kind:?} cut at {cut}");
                 let recorder = &common.recorder;
-                let counts = (recorder.deliveries, recorder.duplicates, recorder.missing);
+                let counts = (recorder.deliveries, recorder.duplicates, client.missing);
                 assert_eq!(counts, (3, 1, 2), "{kind:?} cut at {cut}");
-                assert_eq!(recorder.told, if kind == Subscribe::Fanfare { 2 } else { 0 });
+                assert_eq!(client.told, if kind == Subscribe::Fanfare { 2 } else { 0 });
                 assert!(!client.output.is_empty(), "pings are answered");
             }
         }
+    }
+
+    #[test]
+    fn a_receipt_is_for_its_own_client_and_for_what_is_counted_beside_it() {
+        let kind = Subscribe::Fanfare;
+        let mut common = common(kind);
+        let losing = stream(kind, &[(1, 0), (4, 3)]);
+        let (mut told, mut silent, mut unmeasured) = (live(kind), live(kind), live(kind));
+        unmeasured.measured = false;
+        told.take(&losing, 9_000, &mut common).unwrap();
+        unmeasured.take(&losing, 9_000, &mut common).unwrap();
+        silent.missing = 2;
+        for client in [&mut told, &mut silent, &mut unmeasured] {
+            client.settle(&mut common.recorder);
+            client.settle(&mut common.recorder);
+        }
+        let recorder = &common.recorder;
+        assert_eq!((recorder.missing, recorder.told, recorder.lost), (4, 2, 2));
     }
 
     #[test]
@@ -455,7 +488,7 @@ mod tests {
         let (mut client, mut common) = (live(Subscribe::Fanfare), common(Subscribe::Fanfare));
         let used = client.take(&bytes, 9_000, &mut common).unwrap();
         assert_eq!((used, common.recorder.deliveries), (bytes.len(), 20_000));
-        assert_eq!(common.recorder.missing, 0);
+        assert_eq!(client.missing, 0);
         let refusal = r#"{"method":"subscribe","success":false,"error":{"code":"x"}}"#;
         let mut bytes = Vec::new();
         write_frame(&mut bytes, Opcode::Text, refusal.as_bytes());

@@ -29,8 +29,10 @@ pub(super) struct Recorder {
     samples_from: Option<u64>,
     pub(super) deliveries: u64,
     pub(super) duplicates: u64,
+    /// What did not come, what of it was told, and what was not: of all clients that are settled.
     pub(super) missing: u64,
     pub(super) told: u64,
+    pub(super) lost: u64,
     pub(super) disconnected: u64,
     pub(super) refused: u64,
 }
@@ -70,6 +72,7 @@ impl Recorder {
             duplicates: 0,
             missing: 0,
             told: 0,
+            lost: 0,
             disconnected: 0,
             refused: 0,
         }
@@ -164,6 +167,7 @@ impl Recorder {
             duplicates: self.duplicates,
             missing: self.missing,
             told: self.told,
+            lost: self.lost,
             disconnected: self.disconnected,
             refused: self.refused,
             latency: histogram::to_text(&self.total),

@@ -226,14 +226,17 @@ impl Worker {
 
     fn report(&mut self, newest: &[u64]) {
         let stride = self.common.plan.stride;
-        let (mut missing, mut by_client) = (0, Vec::new());
+        let mut by_client = Vec::new();
         let mut rank: Option<(f64, f64)> = None;
         let others = self.clients.iter().filter(|client| client.counts()).count() as f64 - 1.0;
         for client in &mut self.clients {
+            if client.counts() {
+                client.missing += client.ledger.close(newest, stride);
+            }
+            client.settle(&mut self.common.recorder);
             if !client.counts() {
                 continue;
             }
-            missing += client.ledger.close(newest, stride);
             by_client.push(client.deliveries);
             if client.placed > 0 && others > 0.0 {
                 let mean = client.places as f64 / f64::from(client.placed) / others;
@@ -242,7 +245,6 @@ impl Worker {
             }
         }
         let mut report = self.common.recorder.report();
-        report.missing += missing;
         report.by_client = by_client;
         // Places are of one audience only when there is one channel.
         report.rank = rank.filter(|_| self.common.plan.channels == 1);
@@ -303,7 +305,8 @@ impl Worker {
 
     /// A new client in the place of one, which vanishes without a word.
     fn replace(&mut self, number: usize) {
-        let old = &self.clients[number];
+        let old = &mut self.clients[number];
+        old.settle(&mut self.common.recorder);
         if old.stage < Stage::Open && old.stage != Stage::Away {
             self.connecting -= 1;
         }
