@@ -83,6 +83,19 @@ impl Outcome {
         self.invalid.iter().filter(|why| !self.broken.contains(why))
     }
 
+    /// Takes over what went wrong in another part of the round, which is named.
+    pub fn inherit(&mut self, part: &str, other: &Self) {
+        self.lost += other.lost;
+        self.told_missing += other.told_missing;
+        self.duplicates += other.duplicates;
+        self.disconnected += other.disconnected;
+        let in_part = |whys: &[String]| -> Vec<String> {
+            whys.iter().map(|why| format!("{part}: {why}")).collect()
+        };
+        self.invalid.extend(in_part(&other.invalid));
+        self.broken.extend(in_part(&other.broken));
+    }
+
     /// Messages that came in the measured time, which is what its CPU time was spent on. Of a
     /// server that falls behind they are fewer than the deliveries, which may come long after its
     /// end.
@@ -156,4 +169,22 @@ pub struct Second {
     pub max_us: f64,
     pub server_busy: f64,
     pub load_busy: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_in_another_part_is_the_rounds() {
+        let mut before = Outcome { lost: 3, disconnected: 1, ..Outcome::default() };
+        before.invalid.push("others".into());
+        before.fail("it ended".into());
+        let mut round = Outcome { lost: 1, ..Outcome::default() };
+        round.inherit("before", &before);
+        assert_eq!((round.lost, round.disconnected), (4, 1));
+        assert_eq!(round.invalid, ["before: others", "before: it ended"]);
+        assert_eq!(round.broken, ["before: it ended"]);
+        assert_eq!(round.spoilt().collect::<Vec<_>>(), ["before: others"]);
+    }
 }

@@ -1,7 +1,8 @@
 //! The producer: a thread that sends each event when it is due, whatever the server does.
 //!
 //! Not here: what is due (`schedule`), and how it is written (`publisher`). Invariant: an event
-//! that a full socket held up goes out later with the time at which it should have gone.
+//! that a full socket held up goes out later with the time at which it should have gone; after a
+//! break, which may have been in the middle of an event, nothing is sent any more.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
@@ -113,11 +114,13 @@ struct State {
     publisher: Publisher,
     numbers: Numbers,
     out: Vec<u8>,
+    /// Why the connection is of no use any more.
+    broken: Option<String>,
 }
 
 impl State {
     fn new(publisher: Publisher, channels: u64) -> Self {
-        Self { publisher, numbers: Numbers::new(channels), out: Vec::new() }
+        Self { publisher, numbers: Numbers::new(channels), out: Vec::new(), broken: None }
     }
 
     fn send(&mut self, part: &Part) -> Sent {
@@ -127,9 +130,12 @@ impl State {
             sleep_until(until_ns);
             now_ns()
         };
-        if let Err(error) = self.run(part, &mut sent, wait) {
-            sent.broken = Some(format!("the producer: {error}"));
+        if self.broken.is_none()
+            && let Err(error) = self.run(part, &mut sent, wait)
+        {
+            self.broken = Some(format!("the producer: {error}"));
         }
+        sent.broken.clone_from(&self.broken);
         sent.newest.clone_from(&self.numbers.newest);
         sent
     }
@@ -255,6 +261,22 @@ mod tests {
             assert!(sent.late_max_ns <= 51 * MS, "{events_per_s}/s: {sent:?}");
             assert_eq!(sent.events() as f64, events_per_s / 10.0);
         }
+    }
+
+    #[test]
+    fn after_a_break_no_other_part_begins_in_the_middle_of_an_event() {
+        let (publisher, server) = connected();
+        let mut state = State::new(publisher, 1);
+        drop(server);
+        let now = now_ns();
+        let pace = Pace::Constant { events_per_s: 1e6 };
+        let part = Part { pace, begin_ns: now, measure_ns: now, end_ns: now + 50_000_000 };
+        let first = state.send(&part);
+        assert!(first.broken.is_some(), "{first:?}");
+        let next_ns = now + 60_000_000;
+        let next = Part { begin_ns: next_ns, measure_ns: next_ns, end_ns: next_ns + 1000, ..part };
+        let second = state.send(&next);
+        assert_eq!((second.events(), second.broken), (0, first.broken));
     }
 
     #[test]

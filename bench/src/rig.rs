@@ -131,9 +131,10 @@ impl Rig {
         sleep_until(measure_ns - HEAD_START_NS / 2);
         let watch = Watch::new(self.running.pid(), self.crew.pids());
         sleep_until(measure_ns);
+        let watching = watch.begin();
         let began = jiff::Timestamp::now().to_string();
         begun(self)?;
-        let mut watched = watch.until(&self.setup, measure_ns, end_ns);
+        let mut watched = watching.until(&self.setup, measure_ns, end_ns);
         let sent = self.producer.end();
         self.drain(&sent)?;
         let merged = Merged::of(&self.crew.report(&sent.newest)?)?;

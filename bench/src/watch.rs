@@ -17,7 +17,7 @@ use crate::usage::{self, Everybody, Host, Share, Used};
 /// Of memory.
 const EVERY_S: u64 = 10;
 
-/// Who is looked at.
+/// Who is looked at, and what there was before the measured time.
 #[derive(Debug)]
 pub struct Watch {
     server: u32,
@@ -27,6 +27,14 @@ pub struct Watch {
     everybody: Everybody,
     host: Host,
     since_ns: u64,
+}
+
+/// What they had used when the measured time began.
+#[derive(Debug)]
+pub struct Watching {
+    watch: Watch,
+    used: (Used, Used),
+    wall_offset_ns: i128,
 }
 
 /// What was seen.
@@ -56,18 +64,28 @@ impl Watch {
         Self { server, load, ours, everybody, host, since_ns: now_ns() }
     }
 
+    /// To be called when the measured time begins, before anything is done in it.
+    #[must_use]
+    pub fn begin(self) -> Watching {
+        Watching { used: self.look(), wall_offset_ns: wall_offset_ns(), watch: self }
+    }
+
+    fn look(&self) -> (Used, Used) {
+        (Used::by(&[self.server]), Used::of(&self.load))
+    }
+}
+
+impl Watching {
     /// Looks at what processes use, each second until the end.
     #[must_use]
     pub fn until(self, setup: &Setup, from_ns: u64, to_ns: u64) -> Watched {
-        let look = || (Used::by(&[self.server]), Used::of(&self.load));
-        let (mut server, mut load) = look();
-        let step = wall_offset_ns();
+        let Self { watch, used: (mut server, mut load), wall_offset_ns: before_ns } = self;
         let mut watched = Watched::default();
         let mut at_ns = from_ns;
         while at_ns < to_ns {
             let next_ns = (at_ns + SECOND_NS).min(to_ns);
             sleep_until(next_ns);
-            let now = look();
+            let now = watch.look();
             let (by_server, by_load) = (now.0.since(&server), now.1.since(&load));
             (server, load) = now;
             let seconds = (next_ns - at_ns) as f64 / 1e9;
@@ -78,17 +96,17 @@ impl Watch {
             watched.load.add(by_load);
             let second = (next_ns - from_ns) / SECOND_NS;
             if second.is_multiple_of(EVERY_S) {
-                watched.memory.push((second as f64, usage::anonymous_bytes(&[self.server])));
+                watched.memory.push((second as f64, usage::anonymous_bytes(&[watch.server])));
             }
             at_ns = next_ns;
         }
-        watched.clock_step_ns = wall_offset_ns() - step;
-        let host = usage::host().since(self.host);
+        watched.clock_step_ns = wall_offset_ns() - before_ns;
+        let host = usage::host().since(watch.host);
         watched.soft_interrupts_s = host.soft_s;
-        watched.others = Everybody::now().since(&self.everybody, &self.ours);
+        watched.others = Everybody::now().since(&watch.everybody, &watch.ours);
         // What it takes is nobody's, and lacks all the same.
         watched.others.push(("the hypervisor".into(), host.stolen_s));
-        let cpu_s = (now_ns() - self.since_ns) as f64 / 1e9 * usage::online_cpus();
+        let cpu_s = (now_ns() - watch.since_ns) as f64 / 1e9 * usage::online_cpus();
         watched.others.iter_mut().for_each(|(_, used)| *used /= cpu_s);
         watched
     }
