@@ -12,7 +12,7 @@ use crate::report;
 use crate::results::Folder;
 use crate::rig::Setup;
 use crate::scenario::{Readers, Scenario};
-use crate::server::{self, Server, Subscribe};
+use crate::server::{self, Server};
 use crate::syscalls;
 
 /// Measures scenarios and writes a folder of results for each
@@ -108,6 +108,13 @@ impl Load {
             let (scenario, tls) = (&scenario.name, if scenario.tls { "needs" } else { "has no" });
             return Err(format!("{scenario} {tls} TLS; {} is another server", server.name));
         }
+        if !scenario.is_for(&server) {
+            return Err(format!(
+                "{} is only for fanfare, which {} is not; where a server can do it, say 'peers = \
+                 true' in the scenario's file, or name it in its 'servers'",
+                scenario.name, server.name
+            ));
+        }
         Ok(Setup {
             scenario,
             server,
@@ -197,9 +204,8 @@ impl Run {
         let mut chosen = Vec::new();
         for name in names {
             let server = Server::load(&name)?;
-            let is_ours = server.subscribe == Subscribe::Fanfare;
             let is_meant = !server.by_name && server.tls == scenario.tls;
-            if !(is_named || is_meant && (is_ours || scenario.peers)) {
+            if !(is_named || is_meant && scenario.is_for(&server)) {
                 continue;
             }
             if server.is_installed() {

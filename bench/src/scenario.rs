@@ -8,7 +8,13 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::server::{Server, Subscribe};
 use crate::{payload, server};
+
+/// Clients have addresses and ports on loopback, and descriptors of one process.
+const CLIENTS_MAX: u64 = 1_000_000;
+/// A round of a day shows everything that an hour does not.
+const SECONDS_MAX: f64 = 86_400.0;
 
 /// What a scenario asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -146,8 +152,14 @@ impl Scenario {
         if rated && !(self.events_per_s > 0.0 && self.events_per_s.is_finite()) {
             return Err("events_per_s: a number above 0 is needed".into());
         }
+        if !(1..=CLIENTS_MAX).contains(&self.clients) {
+            return Err(format!("clients: 1 to {CLIENTS_MAX}"));
+        }
         if self.channels == 0 || self.channels > payload::CHANNELS_MAX {
             return Err(format!("channels: 1 to {}", payload::CHANNELS_MAX));
+        }
+        if self.channels_per_client == 0 {
+            return Err("channels_per_client: 1 at least".into());
         }
         if !(0.0..1.0).contains(&self.stalled) {
             return Err("stalled: a share from 0 to below 1".into());
@@ -155,13 +167,35 @@ impl Scenario {
         if self.kind == Kind::Storm && (self.stay == 0 || self.stay >= self.clients) {
             return Err("stay: some clients, but not all, stay in a storm".into());
         }
-        if self.kind == Kind::Capture && self.pace <= 0.0 {
+        if self.kind == Kind::Storm && self.stalled > 0.0 {
+            return Err("stalled: not in a storm, whose clients are dropped and come back".into());
+        }
+        let is_number_above_0 = self.pace > 0.0 && self.pace.is_finite();
+        if self.kind == Kind::Capture && !is_number_above_0 {
             return Err("pace: a number above 0 is needed".into());
         }
-        if self.seconds < 1.0 || self.warm_up_s < 0.0 {
-            return Err("seconds: at least 1; warm_up_s: not negative".into());
+        if !(1.0..=SECONDS_MAX).contains(&self.seconds) {
+            return Err(format!("seconds: 1 to {SECONDS_MAX}"));
+        }
+        for (key, seconds) in [("warm_up_s", self.warm_up_s), ("jitter_s", self.jitter_s)] {
+            if !(0.0..=SECONDS_MAX).contains(&seconds) {
+                return Err(format!("{key}: 0 to {SECONDS_MAX}"));
+            }
+        }
+        for (key, rate) in
+            [("churn_per_s", self.churn_per_s), ("changes_per_s", self.changes_per_s)]
+        {
+            if !(rate >= 0.0 && rate.is_finite()) {
+                return Err(format!("{key}: a number, 0 or above"));
+            }
         }
         Ok(())
+    }
+
+    /// Whether a server can do it: all that are ours, peers where it says so or names them.
+    #[must_use]
+    pub fn is_for(&self, server: &Server) -> bool {
+        server.subscribe == Subscribe::Fanfare || self.peers || self.servers.contains(&server.name)
     }
 
     /// Whether clients come, go or change in the measured part, so that what they should receive
@@ -180,4 +214,47 @@ fn folder() -> PathBuf {
 #[must_use]
 pub fn names() -> Vec<String> {
     server::toml_names(&folder())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_their_key() {
+        let steady = r#"question = "?"
+            kind = "constant"
+            clients = 10
+            events_per_s = 10
+            seconds = 1"#;
+        let read = |text: &str| toml::from_str::<Scenario>(text).unwrap().check();
+        read(steady).unwrap();
+        let storm = "kind = \"storm\"\nstay = 5\njitter_s = 1";
+        let capture = |pace: &str| format!("kind = \"capture\"\npace = {pace}");
+        let with = |line: &str| {
+            let key = line.split(' ').next().unwrap();
+            let kept = steady.lines().filter(|kept| {
+                let kept = kept.trim_start().split(' ').next().unwrap();
+                kept != key && !(kept == "kind" && line.contains("kind"))
+            });
+            format!("{}\n{line}", kept.collect::<Vec<_>>().join("\n"))
+        };
+        read(&with(storm)).unwrap();
+        read(&with(&capture("10"))).unwrap();
+        for (line, key) in [
+            ("clients = 0", "clients"),
+            ("channels_per_client = 0", "channels_per_client"),
+            ("seconds = nan", "seconds"),
+            ("seconds = inf", "seconds"),
+            ("warm_up_s = nan", "warm_up_s"),
+            ("churn_per_s = -1", "churn_per_s"),
+            ("changes_per_s = inf", "changes_per_s"),
+            (&format!("{storm}\nstalled = 0.5"), "stalled"),
+            (&capture("nan"), "pace"),
+            (&capture("inf"), "pace"),
+        ] {
+            let refused = read(&with(line)).unwrap_err();
+            assert!(refused.starts_with(&format!("{key}: ")), "{line}: {refused}");
+        }
+    }
 }

@@ -100,6 +100,8 @@ fn what_is_wrong_is_named_with_its_cure() {
     assert!(server.contains("nobody.toml") && server.contains("fanfare-tls"), "{server}");
     let tls = fails(&["run", "tls", "--servers", "fanfare", "--load-cpus", "0"]);
     assert!(tls.contains("tls needs TLS"), "{tls}");
+    let peer = fails(&["run", "channels", "--servers", "floor", "--load-cpus", "0"]);
+    assert!(peer.contains("channels is only for fanfare") && peer.contains("peers"), "{peer}");
     let cpu = fails(&["run", "steady", "--servers", "fanfare", "--load-cpus", "4000"]);
     assert!(cpu.contains("CPU 4000") && cpu.contains("--load-cpus"), "{cpu}");
     let out = std::env::temp_dir().join(format!("fanfare-bench-none-{}", std::process::id()));
