@@ -134,6 +134,9 @@ impl Run {
     pub fn run(&self) -> Result<(), String> {
         let scenarios: Vec<Scenario> =
             self.scenarios.iter().map(|name| self.load.scenario(name)).collect::<Result<_, _>>()?;
+        if self.syscalls {
+            scenarios.iter().try_for_each(syscalls::check)?;
+        }
         let all: Vec<Vec<Setup>> = scenarios
             .iter()
             .map(|scenario| {
@@ -144,7 +147,10 @@ impl Run {
             .collect::<Result<_, String>>()?;
         let mut broken = Vec::new();
         for setups in all {
-            broken.extend(self.scenario(&setups)?);
+            let name = &setups[0].scenario.name;
+            broken.extend(
+                self.scenario(&setups).unwrap_or_else(|why| vec![format!("{name}: {why}")]),
+            );
         }
         if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
     }
@@ -184,9 +190,14 @@ impl Run {
         }
         if self.syscalls {
             for setup in &setups {
-                let per_delivery = syscalls::per_delivery(setup)?;
-                println!("{:>24} {per_delivery:.3} system calls a delivery", setup.server.name);
-                folder.note_syscalls(&setup.server.name, per_delivery)?;
+                let (server, scenario) = (&setup.server.name, &setup.scenario.name);
+                match syscalls::per_delivery(setup) {
+                    Ok(per_delivery) => {
+                        println!("{server:>24} {per_delivery:.3} system calls a delivery");
+                        folder.note_syscalls(server, per_delivery)?;
+                    }
+                    Err(error) => broken.push(format!("{scenario} with {server}: {error}")),
+                }
             }
         }
         let path = folder.path();

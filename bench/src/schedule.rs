@@ -59,7 +59,8 @@ impl Schedule {
     /// When the next event is due; none when all are.
     #[must_use]
     pub fn next_ns(&self) -> Option<u64> {
-        let at_ns = self.begin_ns + self.offset_ns();
+        // At a rate of 0 the first event is due at once, and the second never.
+        let at_ns = self.begin_ns.saturating_add(self.offset_ns());
         (at_ns < self.end_ns).then_some(at_ns)
     }
 
@@ -143,6 +144,14 @@ mod tests {
         }
         assert_eq!(said, [(1, 0, 0), (2, 0, 1), (3, 0, 2), (4, 1, 0), (5, 2, 1), (6, 3, 2)]);
         assert_eq!(numbers.newest, [4, 5, 6]);
+    }
+
+    #[test]
+    fn at_no_rate_nothing_follows_the_first_event() {
+        let mut numbers = Numbers::new(1);
+        let mut schedule = Schedule::new(Pace::Constant { events_per_s: 0.0 }, 7, 10);
+        assert_eq!(schedule.due(7, &mut numbers).map(|said| said.intended_ns), Some(7));
+        assert_eq!(schedule.due(u64::MAX, &mut numbers), None);
     }
 
     #[test]
