@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use crate::kinds::round;
 use crate::outcome::Outcome;
-use crate::report::metric;
+use crate::report::{Range, metric};
 use crate::rig::Setup;
 use crate::run::{Load, line};
+use crate::scenario::Kind;
 use crate::server::Server;
 
 /// Prints how B relates to A
@@ -33,37 +34,26 @@ impl Compare {
     pub fn run(&self) -> Result<(), String> {
         let (a, b) = (self.setup(&self.a)?, self.setup(&self.b)?);
         let mut pairs = Vec::new();
+        let mut went = Ok(());
         for number in 1..=a.scenario.rounds {
-            let measure = |setup: &Setup| {
-                let mut outcome = round(setup)?.outcome;
-                outcome.round = number;
-                println!("{}", line(&outcome));
-                Ok::<_, String>(outcome)
-            };
-            // Who is first changes from round to round, too.
-            let pair = if number % 2 == 1 {
-                let first = measure(&a)?;
-                (first, measure(&b)?)
-            } else {
-                let second = measure(&b)?;
-                (measure(&a)?, second)
-            };
-            pairs.push(pair);
+            match pair(&a, &b, number) {
+                Ok(pair) => pairs.push(pair),
+                Err(why) => {
+                    went = Err(format!("round {number}, and what would have followed: {why}"));
+                    break;
+                }
+            }
         }
         let counted = pairs.iter().filter(|(a, b)| a.is_valid() && b.is_valid()).count();
         println!("\n{} / {}, {counted} of {} pairs of rounds count", self.b, self.a, pairs.len());
-        if counted == 0 {
+        if counted == 0 && !pairs.is_empty() {
             println!("no pair of rounds counts; the ratios below are of all of them");
         }
-        let shown = pairs.iter().filter(|(a, b)| counted == 0 || (a.is_valid() && b.is_valid()));
-        let shown: Vec<_> = shown.collect();
-        for (name, of) in FIGURES {
-            let ratios = shown.iter().filter_map(|(a, b)| Some(of(b)? / of(a)?));
-            let mut ratios: Vec<f64> = ratios.filter(|ratio| ratio.is_finite()).collect();
-            ratios.sort_unstable_by(f64::total_cmp);
-            println!("{}", shown_ratio(name, &ratios));
+        pairs.retain(|(a, b)| counted == 0 || (a.is_valid() && b.is_valid()));
+        for (name, metric) in figures(a.scenario.kind) {
+            println!("{}", shown_ratio(name, ratios(&pairs, metric)));
         }
-        Ok(())
+        went
     }
 
     fn setup(&self, named: &str) -> Result<Setup, String> {
@@ -83,31 +73,94 @@ impl Compare {
     }
 }
 
-type Figure = (&'static str, fn(&Outcome) -> Option<f64>);
+/// A round of each. Who is first changes from round to round, too.
+fn pair(a: &Setup, b: &Setup, number: u32) -> Result<(Outcome, Outcome), String> {
+    let measure = |setup: &Setup| {
+        let mut outcome = round(setup)?.outcome;
+        outcome.round = number;
+        println!("{}", line(&outcome));
+        Ok::<_, String>(outcome)
+    };
+    if number % 2 == 1 {
+        let first = measure(a)?;
+        Ok((first, measure(b)?))
+    } else {
+        let second = measure(b)?;
+        Ok((measure(a)?, second))
+    }
+}
 
-const FIGURES: [Figure; 4] = [
-    ("CPU per delivery", |outcome| metric(outcome, "cpu_ns_per_delivery")),
-    ("p50", |outcome| Some(outcome.latency_us.p50)),
-    ("p99", |outcome| Some(outcome.latency_us.p99)),
-    ("spread, p50", |outcome| outcome.spread_us.map(|spread| spread.p50)),
-];
+/// What is compared, with its name in `report`. The rounds of a capacity are of different rates, so
+/// nothing else of them can be compared; those of an idle scenario have no more than an event.
+const fn figures(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Kind::Capacity => &[("capacity", "extra.capacity_deliveries_per_s")],
+        Kind::Idle => &[
+            ("memory per client", "user_bytes_per_client"),
+            ("TCP buffers", "socket_bytes_per_client"),
+        ],
+        Kind::Constant | Kind::Capture => &[
+            ("CPU per delivery", "cpu_ns_per_delivery"),
+            ("p50", "p50_us"),
+            ("p99", "p99_us"),
+            ("spread, p50", "spread_p50_us"),
+        ],
+        Kind::Storm => &[
+            ("CPU per delivery", "cpu_ns_per_delivery"),
+            ("p50", "p50_us"),
+            ("p99", "p99_us"),
+            ("spread, p50", "spread_p50_us"),
+            ("recovery", "extra.recovery_s"),
+        ],
+    }
+}
 
-/// The median of sorted ratios and their range.
-fn shown_ratio(name: &str, ratios: &[f64]) -> String {
-    match (ratios.first(), ratios.get(ratios.len() / 2), ratios.last()) {
-        (Some(least), Some(median), Some(most)) => {
-            format!("{name:>18}: {median:.3}  ({least:.3} to {most:.3})")
+/// B as a multiple of A, of the pairs in which both were measured.
+fn ratios(pairs: &[(Outcome, Outcome)], name: &str) -> Option<Range> {
+    Range::of(pairs.iter().filter_map(|(a, b)| {
+        let (a, b) = (metric(a, name)?, metric(b, name)?);
+        (a > 0.0).then(|| b / a)
+    }))
+}
+
+/// The median of ratios and their range.
+fn shown_ratio(name: &str, ratios: Option<Range>) -> String {
+    match ratios {
+        Some(Range { median, min, max }) => {
+            format!("{name:>18}: {median:.3}  ({min:.3} to {max:.3})")
         }
-        _ => format!("{name:>18}: not measured"),
+        None => format!("{name:>18}: not measured"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::outcome::Quantiles;
+
+    fn outcome(p50: f64) -> Outcome {
+        let latency_us = Quantiles { p50, ..Quantiles::default() };
+        Outcome { deliveries: u64::from(p50 > 0.0), latency_us, ..Outcome::default() }
+    }
+
     #[test]
     fn a_ratio_is_shown_with_its_range() {
-        let shown = super::shown_ratio("p50", &[0.9, 1.0, 1.25]);
-        assert_eq!(shown.trim_start(), "p50: 1.000  (0.900 to 1.250)");
-        assert!(super::shown_ratio("p50", &[]).contains("not measured"));
+        let of = |pairs: &[(f64, f64)]| {
+            let pairs: Vec<_> = pairs.iter().map(|&(a, b)| (outcome(a), outcome(b))).collect();
+            shown_ratio("p50", ratios(&pairs, "p50_us")).trim_start().to_owned()
+        };
+        let odd = [(10.0, 10.0), (10.0, 12.5), (10.0, 9.0)];
+        assert_eq!(of(&odd), "p50: 1.000  (0.900 to 1.250)");
+        assert_eq!(of(&[(10.0, 9.0), (10.0, 12.0)]), "p50: 1.050  (0.900 to 1.200)");
+        assert_eq!(of(&[(10.0, 0.0), (0.0, 9.0)]), "p50: not measured", "nothing came");
+        assert_eq!(of(&[]), "p50: not measured");
+    }
+
+    #[test]
+    fn each_kind_is_compared_by_what_can_be_compared_of_it() {
+        let has = |kind, name: &str| figures(kind).iter().any(|figure| figure.1 == name);
+        assert!(has(Kind::Constant, "p99_us") && !has(Kind::Capacity, "p99_us"));
+        assert!(has(Kind::Capacity, "extra.capacity_deliveries_per_s"));
+        assert!(has(Kind::Idle, "user_bytes_per_client"));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use crate::histogram;
-use crate::orders::Report;
+use crate::orders::{Followed, Report};
 use crate::outcome::{Fairness, Quantiles};
 
 /// What all measured clients received in a window.
@@ -67,16 +67,20 @@ impl Merged {
     }
 }
 
-/// From the first arrival of an event anywhere to the last one anywhere.
+/// From the first arrival of an event anywhere to the last one anywhere, of those that came more
+/// than once.
 fn spread(reports: &[Report]) -> Option<Quantiles> {
-    let mut events: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-    for &(number, first, last) in reports.iter().flat_map(|report| &report.sampled) {
-        let entry = events.entry(number).or_insert((first, last));
-        *entry = (entry.0.min(first), entry.1.max(last));
+    let mut events: BTreeMap<u64, Followed> = BTreeMap::new();
+    for followed in reports.iter().flat_map(|report| &report.sampled) {
+        let unseen = Followed { count: 0, ..*followed };
+        let event = events.entry(followed.number).or_insert(unseen);
+        event.first_ns = event.first_ns.min(followed.first_ns);
+        event.last_ns = event.last_ns.max(followed.last_ns);
+        event.count += followed.count;
     }
     let mut all = histogram::empty();
-    for (first, last) in events.values() {
-        histogram::record(&mut all, last - first);
+    for event in events.values().filter(|event| event.count > 1) {
+        histogram::record(&mut all, event.last_ns - event.first_ns);
     }
     (!all.is_empty()).then(|| histogram::quantiles(&all))
 }
@@ -103,6 +107,19 @@ mod tests {
     use crate::orders::Arrived;
 
     #[test]
+    fn an_event_that_came_once_to_each_of_two_threads_has_a_spread() {
+        let report = |number, at_ns| Report {
+            latency: histogram::to_text(&histogram::empty()),
+            sampled: vec![Followed { number, first_ns: at_ns, last_ns: at_ns, count: 1 }],
+            ..Report::default()
+        };
+        let both = Merged::of(&[report(4, 1_000), report(4, 4_000)]).unwrap();
+        assert_eq!(both.spread.unwrap().max, 3.0);
+        let apart = Merged::of(&[report(4, 1_000), report(5, 4_000)]).unwrap();
+        assert!(apart.spread.is_none(), "each came to one client only");
+    }
+
+    #[test]
     fn an_events_spread_is_over_all_threads() {
         let mut latency = histogram::empty();
         histogram::record(&mut latency, 7_000);
@@ -114,7 +131,7 @@ mod tests {
                 latency: histogram::to_text(&latency),
                 idle_ns: 40,
             }],
-            sampled: vec![(4, first, last)],
+            sampled: vec![Followed { number: 4, first_ns: first, last_ns: last, count: 2 }],
             by_client: vec![count, count + 1],
             rank: Some((0.25, 0.5)),
             ..Report::default()

@@ -119,12 +119,22 @@ pub struct Report {
     pub latency: String,
     /// By second of arrival.
     pub seconds: Vec<Arrived>,
-    /// Number, first and last arrival of sampled events.
-    pub sampled: Vec<(u64, u64, u64)>,
+    /// Sampled events.
+    pub sampled: Vec<Followed>,
     /// Deliveries of each measured client.
     pub by_client: Vec<u64>,
     /// Their mean places, of those that have one: the lowest and the highest.
     pub rank: Option<(f64, f64)>,
+}
+
+/// An event that is followed from its first client to its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    pub number: u64,
+    /// Its first and its last arrival here, and how many there were.
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub count: u32,
 }
 
 /// A second of one thread.

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use figures::Figures;
-pub use figures::metric;
+pub use figures::{Range, metric};
 use run::{Results, Run, invalid, is_run, put};
 
 /// Makes the pages of a run from its `rounds.json`: `README.md`, `summary.json` and pictures.

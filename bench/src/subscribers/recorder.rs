@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::clock::SECOND_NS;
 use crate::histogram;
-use crate::orders::{Arrived, Report, Window};
+use crate::orders::{Arrived, Followed, Report, Window};
 
 /// Sampled events that are kept.
 const SAMPLES_MAX: u64 = 200_000;
@@ -161,7 +161,8 @@ impl Recorder {
         }
         let every = self.window.sample_every.max(1);
         let from = self.samples_from.unwrap_or(0);
-        let sampled = self.samples.iter().enumerate().filter(|(_, sample)| sample.count > 1);
+        // One that came once here may have come elsewhere, too.
+        let sampled = self.samples.iter().enumerate().filter(|(_, sample)| sample.count > 0);
         Report {
             deliveries: self.deliveries,
             duplicates: self.duplicates,
@@ -173,7 +174,12 @@ impl Recorder {
             latency: histogram::to_text(&self.total),
             seconds: self.seconds.clone(),
             sampled: sampled
-                .map(|(at, sample)| ((from + at as u64) * every, sample.first_ns, sample.last_ns))
+                .map(|(at, sample)| Followed {
+                    number: (from + at as u64) * every,
+                    first_ns: sample.first_ns,
+                    last_ns: sample.last_ns,
+                    count: sample.count,
+                })
                 .collect(),
             by_client: Vec::new(),
             rank: None,
@@ -204,7 +210,10 @@ mod tests {
         assert_eq!(report.deliveries, 4);
         let seconds: Vec<u64> = report.seconds.iter().map(|second| second.deliveries).collect();
         assert_eq!(seconds, [4, 0, 0, 0, 1], "by the second of their arrival");
-        assert_eq!(report.sampled, [(2, from_ns + 5000, from_ns + 9000)]);
+        let (first_ns, late_ns) = (from_ns + 5000, from_ns + 5 * SECOND_NS - 1);
+        let twice = Followed { number: 2, first_ns, last_ns: from_ns + 9000, count: 2 };
+        let once = Followed { number: 4, first_ns: late_ns, last_ns: late_ns, count: 1 };
+        assert_eq!(report.sampled, [twice, once]);
         let latency = histogram::of_text(&report.latency).unwrap();
         assert_eq!((latency.len(), latency.min()), (4, 5));
     }
