@@ -1,17 +1,18 @@
 //! Starting a server, waiting until it serves, and ending it.
 //!
-//! Not here: what its file says (`server`). Invariant: whatever becomes of the round, no process of
-//! the server is left.
+//! Not here: what its file says (`server`), and what a signal does (`left`). Invariant: whatever
+//! becomes of the round, no process of the server is left, and no file.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cpus;
+use crate::left::{Group, Scratch};
 use crate::server::Server;
 
 /// How long a server may take until it accepts.
@@ -22,8 +23,9 @@ const PORTS: std::ops::Range<u16> = 18_000..30_000;
 /// A server that serves.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
-    scratch: PathBuf,
+    // Dropped first: it writes into the folder.
+    group: Group,
+    scratch: Scratch,
     pub subscribers: SocketAddr,
     pub feed: SocketAddr,
     /// As it names itself.
@@ -52,11 +54,12 @@ impl Running {
     pub fn start(server: &Server, cpus: &[usize], program: Option<&Path>) -> Result<Self, String> {
         let (port, feed) = (free_port(None)?, free_port(None)?);
         let feed_port = if port == feed { free_port(Some(port))? } else { feed };
-        let scratch = scratch()?;
-        let values = values(server, cpus, program, &scratch, [port, feed_port])?;
-        let certificate = if server.tls { Some(write_certificate(&scratch)?) } else { None };
+        let scratch = Scratch::new()?;
+        let folder = scratch.path();
+        let values = values(server, cpus, program, folder, [port, feed_port])?;
+        let certificate = if server.tls { Some(write_certificate(folder)?) } else { None };
         for (path, text) in &server.files {
-            let path = scratch.join(values.fill(path));
+            let path = folder.join(values.fill(path));
             write(&path, &values.fill(text))?;
         }
         let words: Vec<String> = server.command.iter().map(|word| values.fill(word)).collect();
@@ -64,7 +67,7 @@ impl Running {
             return Err(missing);
         }
         let version = version(server, &values)?;
-        let child = spawn(server, &words, cpus, &scratch)?;
+        let group = spawn(server, &words, cpus, folder)?;
         let of = |text: &str| {
             let files = server.files.iter().map(|(_, file)| file);
             files.chain(&server.command).any(|word| word.contains(text))
@@ -73,7 +76,7 @@ impl Running {
         let feed_port = if of("{feed}") { feed_port } else { port };
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut running = Self {
-            child,
+            group,
             scratch,
             subscribers: address(port),
             feed: address(feed_port),
@@ -89,7 +92,7 @@ impl Running {
         let begun = Instant::now();
         for address in [self.subscribers, self.feed] {
             while TcpStream::connect(address).is_err() {
-                let ended = self.child.try_wait().map_err(|error| error.to_string())?;
+                let ended = self.group.0.try_wait().map_err(|error| error.to_string())?;
                 let late = begun.elapsed() > START;
                 if ended.is_some() || late {
                     let what = ended.map_or_else(
@@ -109,31 +112,19 @@ impl Running {
     #[must_use]
     pub fn said(&self) -> String {
         const BYTES: usize = 2000;
-        let text = fs::read(self.scratch.join("output")).unwrap_or_default();
+        let text = fs::read(self.scratch.path().join("output")).unwrap_or_default();
         String::from_utf8_lossy(&text[text.len().saturating_sub(BYTES)..]).into_owned()
     }
 
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.group.0.id()
     }
 
     /// Why it is not running any more; none while it is.
     pub fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok().flatten()?;
+        let status = self.group.0.try_wait().ok().flatten()?;
         Some(format!("the server ended ({status}); it said:\n{}", self.said()))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let group = i32::try_from(self.child.id()).expect("process numbers fit");
-        // SAFETY: the group was made for this server at its start, and its leader is not reaped
-        // yet.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
-        // What cannot be removed is in the folder for temporary files.
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.scratch);
     }
 }
 
@@ -142,7 +133,7 @@ fn spawn(
     words: &[String],
     cpus: &[usize],
     scratch: &Path,
-) -> Result<Child, String> {
+) -> Result<Group, String> {
     let (program, arguments) = words
         .split_first()
         .ok_or_else(|| format!("{}: 'command' is empty; name the program", server.name))?;
@@ -151,17 +142,15 @@ fn spawn(
     let errors = file.try_clone().map_err(|error| format!("{}: {error}", output.display()))?;
     let mut command = Command::new(program);
     command.args(arguments).current_dir(scratch).stdin(Stdio::null()).stdout(file).stderr(errors);
-    command.process_group(0);
     let cpus = cpus.to_vec();
     // SAFETY: between fork and exec only system calls are made; the list was allocated before.
     unsafe {
         command.pre_exec(move || {
             cpus::pin(&cpus);
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             Ok(())
         });
     }
-    command.spawn().map_err(|error| not_started(server, program, &error))
+    Group::spawn(&mut command).map_err(|error| not_started(server, program, &error))
 }
 
 fn values(
@@ -216,13 +205,6 @@ fn free_port(other_than: Option<u16>) -> Result<u16, String> {
         }
     }
     Err(format!("no port of {PORTS:?} is free"))
-}
-
-fn scratch() -> Result<PathBuf, String> {
-    let number = fanfare::shell::random::number();
-    let folder = std::env::temp_dir().join(format!("fanfare-bench-{number:016x}"));
-    fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    Ok(folder)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

@@ -20,6 +20,7 @@ pub mod frames;
 pub mod histogram;
 pub mod kinds;
 pub mod launch;
+pub mod left;
 pub mod machine;
 pub mod merged;
 pub mod nats;
@@ -85,8 +86,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run(run) => run.run(),
-        Command::Compare(compare) => compare.run(),
+        Command::Run(run) => left::end_on_signals().and_then(|()| run.run()),
+        Command::Compare(compare) => left::end_on_signals().and_then(|()| compare.run()),
         Command::Floor { listen, feed, tls } => {
             floor::run(listen, feed, tls.as_deref()).map_err(|error| format!("floor: {error}"))
         }

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -114,4 +116,88 @@ fn what_is_wrong_is_named_with_its_cure() {
         "a scenario without a server ends no other: {none}"
     );
     fs::remove_dir_all(&out).unwrap();
+}
+
+/// A folder of the harness with one scenario and one server, which starts a process of its own,
+/// says so in a file, and never listens.
+fn bench_with_a_server_that_never_listens(folder: &Path) {
+    let scenario = "question = \"?\"\nkind = \"constant\"\nclients = 1\nevents_per_s = 1\n\
+                    seconds = 1\npeers = true\n";
+    let script = "sleep 600 & child=$!; trap 'kill $child; exit' TERM; \
+                  echo $child >new; mv new child; wait";
+    let server = format!(
+        "title = \"mute\"\ncommand = [\"sh\", \"-c\", \"{script}\", \"{{port}}\"]\nversion = []\n\
+         subscribe = \"frames\"\npublish = \"lines\"\n"
+    );
+    for (part, name, text) in [("scenarios", "once", scenario), ("servers", "mute", &server)] {
+        let part = folder.join(part);
+        let write = || fs::write(part.join(format!("{name}.toml")), text);
+        fs::create_dir_all(&part).and_then(|()| write()).expect("the folder is ours");
+    }
+}
+
+/// Asks until there is an answer, for as long as a server may take to start.
+fn until<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_interrupted_run_leaves_no_process_and_one_with_a_signal_no_file() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGKILL] {
+        let folder = tempfile::tempdir().unwrap();
+        let (bench, temporary) = (folder.path().join("bench"), folder.path().join("tmp"));
+        bench_with_a_server_that_never_listens(&bench);
+        fs::create_dir(&temporary).unwrap();
+        let mut harness = Command::new(HARNESS)
+            .args(["run", "once", "--servers", "mute", "--server-cpus", "0", "--load-cpus", "0"])
+            .arg("--out")
+            .arg(folder.path().join("results"))
+            .env("FANFARE_BENCH", &bench)
+            .env("TMPDIR", &temporary)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let child = until("the server starts", || {
+            let scratch = fs::read_dir(&temporary).unwrap().next()?.unwrap().path();
+            fs::read_to_string(scratch.join("child")).ok()
+        });
+        let number = i32::try_from(harness.id()).unwrap();
+        // SAFETY: a plain system call; the process is ours and not reaped yet.
+        unsafe { libc::kill(number, signal) };
+        let status = harness.wait().unwrap();
+        let is_gone = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim()));
+            // One that has ended may wait for somebody to take note.
+            stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
+        };
+        until("a process of the server is left", is_gone);
+        if signal != libc::SIGKILL {
+            assert_eq!(status.code(), Some(128 + signal), "{status}");
+            assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "a folder is left");
+        }
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let ran = Command::new(HARNESS)
+        .args(["run", "steady", "--servers", "fanfare", "--server-cpus", "0", "--load-cpus", "0"])
+        .arg("--out")
+        .arg(folder.path().join("results"))
+        .env("FANFARE_PROGRAM", "/nowhere/fanfare")
+        .env("TMPDIR", &temporary)
+        .output()
+        .unwrap();
+    assert!(!ran.status.success());
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "a folder is left");
 }
