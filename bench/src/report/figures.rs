@@ -35,6 +35,14 @@ impl Range {
         };
         Some(Self { median, min, max })
     }
+
+    /// Whether it reaches below half or above twice the median, or to the other side of zero.
+    pub fn is_wide(&self) -> bool {
+        let size = self.median.abs();
+        let (least, most) =
+            if self.median < 0.0 { (-self.max, -self.min) } else { (self.min, self.max) };
+        least < size / 2.0 || most > size * 2.0
+    }
 }
 
 /// What is known of every round, by the names that `summary.json` and `goals.toml` use. Beside

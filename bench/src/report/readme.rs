@@ -95,7 +95,9 @@ pub fn performance(results: &Results, verdicts: &[Verdict]) -> String {
     if let Some(cpus) = cpus(&first.command.server_cpus) {
         let _ = write!(part, ", each on {cpus}");
     }
-    part += "; the floor sends the same bytes to the same number of sockets and does nothing else.";
+    part += ", in brackets the least and the most where a round is below half or above twice of \
+             it; the floor sends the same bytes to the same number of sockets and does nothing \
+             else.";
     for run in &runs {
         let losers = losers(run).join(", ");
         if !losers.is_empty() {
@@ -130,19 +132,22 @@ fn cpus(list: &[Value]) -> Option<String> {
 
 /// fanfare, floor, best peer.
 fn cells(run: &Run, metric: &str) -> Option<[String; 3]> {
-    let show = |server: &str| Some(units::figure(metric, over_rounds(run, server, metric)?.median));
+    let show =
+        |server: &str| Some(units::range_if_wide(metric, &over_rounds(run, server, metric)?));
     let own = show(run.own()?)?;
     let floor = run.floor().and_then(show).unwrap_or_else(|| "–".into());
     let peers = run.servers().into_iter().filter(|s| is_peer(s) && lost(run, s) == 0);
-    let medians = peers.filter_map(|s| Some((s, over_rounds(run, s, metric)?.median)));
+    let ranges = peers.filter_map(|s| Some((s, over_rounds(run, s, metric)?)));
     let most_is_best = metric.contains("_per_s");
-    let best = medians.min_by(|a, b| {
-        let order = a.1.total_cmp(&b.1);
+    let best = ranges.min_by(|a, b| {
+        let order = a.1.median.total_cmp(&b.1.median);
         if most_is_best { order.reverse() } else { order }
     });
     let best = best.map_or_else(
         || "–".into(),
-        |(peer, value)| format!("{}, {}", units::figure(metric, value), plain(run.title(peer))),
+        |(peer, range)| {
+            format!("{}, {}", units::range_if_wide(metric, &range), plain(run.title(peer)))
+        },
     );
     Some([own, floor, best])
 }

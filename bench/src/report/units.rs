@@ -31,6 +31,11 @@ pub fn range(metric: &str, range: &Range) -> String {
     format!("{} ({}–{most})", show(range.median), without_shared_unit(&least, &most))
 }
 
+/// A median; in brackets the range, too, where rounds differ so much that it alone would mislead.
+pub fn range_if_wide(metric: &str, of: &Range) -> String {
+    if of.is_wide() { range(metric, of) } else { figure(metric, of.median) }
+}
+
 /// A ratio and its range.
 pub fn ratio(range: &Range) -> String {
     if range.min.to_bits() == range.max.to_bits() {
@@ -136,6 +141,14 @@ mod tests {
         assert_eq!(range("p99_us", &of(900.0, 950.0, 1_200.0)), "950 µs (900 µs–1.20 ms)");
         assert_eq!(range("events_per_s", &of(101.0, 102.0, 104.0)), "102/s (101–104/s)");
         assert_eq!(range("lost", &of(0.0, 0.0, 0.0)), "0");
+        let shown = |min, max| range_if_wide("p99_us", &of(min, 100.0, max));
+        assert_eq!(shown(50.0, 200.0), "100 µs");
+        assert_eq!(shown(49.0, 150.0), "100 µs (49.0–150 µs)", "below half");
+        assert_eq!(shown(80.0, 201.0), "100 µs (80.0–201 µs)", "above twice");
+        let memory = of(-536.0, -110.0, 755.0);
+        assert_eq!(range_if_wide("user_bytes_per_client", &memory), "-110 B (-536–755 B)");
+        let saved = of(-150.0, -110.0, -80.0);
+        assert_eq!(range_if_wide("user_bytes_per_client", &saved), "-110 B");
         assert_eq!(ratio(&of(1.02, 1.04, 1.07)), "1.04 (1.02–1.07)");
     }
 }
