@@ -384,9 +384,9 @@ pub const CONTROL_MS: u64 = 2_000;
 /// Milliseconds between two looks at what else the thread of the control socket has to do.
 pub const CONTROL_PERIOD_MS: u64 = 50;
 
-/// Milliseconds that a successor may take from the listeners to its own readiness: some seconds
-/// suffice to lock memory and read certificates.
-pub const TAKE_OVER_MS: u64 = 60_000;
+/// Milliseconds that a server may take to answer at its control socket: a reload reads files, and
+/// others may have asked before.
+pub const CONTROL_ANSWER_MS: u64 = 60_000;
 
 /// Milliseconds between two looks whether certificates or access rules have changed.
 pub const FILES_MS: u64 = 2_000;

@@ -52,7 +52,7 @@ pub enum StartError {
         /// The kernel's reason.
         source: io::Error,
     },
-    /// The server before does not give its listeners.
+    /// The server before does not give its listeners, or does not make way.
     #[error("take_over: {0}")]
     TakeOver(#[from] ControlError),
     /// The kernel takes no program that chooses a listener.

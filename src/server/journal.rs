@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::error::StartError;
@@ -15,6 +15,7 @@ use crate::fanout::sequencer::Sequencer;
 use crate::journal::{self, Journal, Replay};
 use crate::limits::RESTORE_LOOK_MS;
 use crate::nats::{self, Room, Subscription};
+use crate::shell::control::ControlError;
 use crate::shell::executor::Thread;
 use crate::shell::feed::Feed;
 use crate::shell::life::Life;
@@ -79,9 +80,10 @@ impl Beginning {
         (&self.epoch, self.is_shared)
     }
 
-    /// The stage that a server is in that begins here.
-    pub(super) fn life(&self) -> Life {
-        if self.journal.is_some() || self.stream.is_some() {
+    /// The stage that a server is in that begins here: whoever has something to take in, or to take
+    /// over, lets nobody in before that.
+    pub(super) fn life(&self, settings: &Settings) -> Life {
+        if self.journal.is_some() || self.stream.is_some() || settings.take_over.is_some() {
             Life::restoring()
         } else {
             Life::default()
@@ -98,20 +100,30 @@ pub(super) async fn restore(feed: &Feed, journal: Option<(Replay, Journal)>) -> 
     })
 }
 
-/// Waits until every shard has all that the ingest thread has given it.
+/// Waits until every shard has all that the ingest thread has given it, as long as `look` finds
+/// nothing wrong.
 ///
 /// # Errors
-/// The journal could not be read.
+/// The journal could not be read, or what `look` has found.
 pub(super) fn wait(
     restored: &Receiver<io::Result<u64>>,
     shards: &[Thread<usize>],
     telemetry: &Arc<Telemetry>,
+    look: impl Fn() -> Result<(), ControlError>,
 ) -> Result<(), StartError> {
-    // If the thread has failed, its end says so later.
-    let seq = restored.recv().unwrap_or(Ok(0)).map_err(StartError::Restore)?;
+    let period = Duration::from_millis(RESTORE_LOOK_MS);
+    let seq = loop {
+        match restored.recv_timeout(period) {
+            Ok(seq) => break seq.map_err(StartError::Restore)?,
+            // If the thread has failed, its end says so later.
+            Err(RecvTimeoutError::Disconnected) => break 0,
+            Err(RecvTimeoutError::Timeout) => look()?,
+        }
+    };
     for (shard, counters) in shards.iter().zip(&telemetry.shards) {
         while counters.head_seq.value() < seq && !shard.is_finished() {
-            std::thread::sleep(Duration::from_millis(RESTORE_LOOK_MS));
+            look()?;
+            std::thread::sleep(period);
         }
     }
     Ok(())

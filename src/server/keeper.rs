@@ -1,7 +1,9 @@
 //! The thread beside the executors: the control socket, reloads, and the hand-over to a successor.
 //!
-//! One request at a time, because each may read files. Not here: what is read ([`super::reload`]).
-//! Invariant: a successor that does not come to life changes nothing.
+//! One request at a time, because each may read files. A successor has the time that it needs: it
+//! is waited for beside everything else, until it is ready or has ended. Not here: what is read
+//! ([`super::reload`]). Invariant: a successor that does not come to life changes nothing, and
+//! there is one at a time.
 
 use std::io;
 use std::sync::mpsc::Receiver;
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use super::drain::Drain;
 use super::reload::{Reloaded, Reloads};
-use crate::limits::{CONTROL_MS, CONTROL_PERIOD_MS, DRAIN_MS_MAX, FILES_MS, TAKE_OVER_MS};
+use crate::limits::{CONTROL_MS, CONTROL_PERIOD_MS, DRAIN_MS_MAX, FILES_MS};
 use crate::protocol::control::{Refusal, Reply, Request};
 use crate::shell::clock;
 use crate::shell::control::{ControlListener, ControlStream};
@@ -26,6 +28,8 @@ pub(super) struct Keeper {
     pub(super) control: Option<ControlListener>,
     /// Descriptors of all listeners, for a successor.
     pub(super) listeners: Vec<Named>,
+    /// Who has them and is not ready yet.
+    pub(super) successor: Option<ControlStream>,
 }
 
 impl Keeper {
@@ -36,6 +40,7 @@ impl Keeper {
             if let Err(error) = self.serve_next() {
                 tracing::warn!(%error, "a request at the control socket has failed");
             }
+            self.hear_successor();
             if self.asked.try_iter().count() > 0 {
                 self.reload();
             }
@@ -58,7 +63,7 @@ impl Keeper {
         let Some(mut peer) = control.accept(period)? else { return Ok(()) };
         while let Some(mut line) = peer.read_line(Duration::from_millis(CONTROL_MS))? {
             match Request::parse(&mut line) {
-                Ok(Request::TakeOver) => return self.give(&mut peer),
+                Ok(Request::TakeOver) if self.successor.is_none() => return self.give(peer),
                 Ok(request) => peer.write(&self.answer(request).to_line())?,
                 Err(refusal) => peer.write(&Reply::refused(refusal).to_line())?,
             }
@@ -78,7 +83,12 @@ impl Keeper {
             }
             Request::Reload => self.reload(),
             Request::Status => self.status(),
-            Request::TakeOver | Request::TakenOver => {
+            Request::TakeOver => {
+                let message = "another successor has the listeners and is starting; wait for it, \
+                               or end it";
+                Reply::refused(Refusal { code: "taken_over".into(), message: message.into() })
+            }
+            Request::TakenOver => {
                 let message = "say take_over first, on the same connection".into();
                 Reply::refused(Refusal { code: "not_taken_over".into(), message })
             }
@@ -124,24 +134,32 @@ impl Keeper {
         Reply::refused(Refusal { code: "reload_failed".into(), message })
     }
 
-    /// Gives a successor the listeners, and waits until it accepts.
-    fn give(&mut self, successor: &mut ControlStream) -> io::Result<()> {
+    /// Gives a successor the listeners.
+    fn give(&mut self, mut successor: ControlStream) -> io::Result<()> {
         let names = self.listeners.iter().map(|(name, _)| name.clone()).collect();
         let reply = Reply { listeners: Some(names), ..Reply::done() };
         successor.write(&reply.to_line())?;
         let descriptors: Vec<_> = self.listeners.iter().map(|(_, listener)| listener).collect();
         successor.send_descriptors(&descriptors)?;
         tracing::info!("a successor has the listeners");
-        let line = successor.read_line(Duration::from_millis(TAKE_OVER_MS));
-        match line.map(|line| line.map(|mut line| Request::parse(&mut line))) {
-            Ok(Some(Ok(Request::TakenOver))) => {
-                self.drain.hand_over();
-                successor.write(&self.status().to_line())
-            }
-            _ => {
-                tracing::warn!("the successor did not come to life; serving as before");
-                Ok(())
-            }
+        self.successor = Some(successor);
+        Ok(())
+    }
+
+    /// Makes way for a successor that is ready, and forgets one that has ended.
+    fn hear_successor(&mut self) {
+        let Some(mut successor) = self.successor.take_if(|successor| successor.has_news()) else {
+            return;
+        };
+        let line = successor.read_line(Duration::from_millis(CONTROL_MS));
+        let said = line.map(|line| line.map(|mut line| Request::parse(&mut line)));
+        // One that has ended since it said so cannot be answered.
+        let is_ready = matches!(said, Ok(Some(Ok(Request::TakenOver))))
+            && successor.write(&Reply::done().to_line()).is_ok();
+        if is_ready {
+            self.drain.hand_over();
+        } else {
+            tracing::warn!("the successor did not come to life; serving as before");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Start-up and shutdown, in order.
 //!
 //! Start: check the host, open the journal, bind every address, start the shards, start the ingest
-//! thread, wait until the shards have what the journal holds. Drain: the shards send their clients
+//! thread, wait until the shards have what the journal holds, and until a server before this one
+//! makes way. Drain: the shards send their clients
 //! away one by one. Stop: tell all threads, let each shard close its connections, join them. Not
 //! here: what the threads do. Invariant: when [`Server::start`] returns, clients and producers can
 //! connect.
@@ -105,7 +106,7 @@ impl Server {
         }
         // Before anything is taken over: it cannot be shared with the server before.
         let mut beginning = Beginning::open(settings)?;
-        let life = Arc::new(beginning.life());
+        let life = Arc::new(beginning.life(settings));
         let doorman = Doorman::start(Arc::clone(&life)).map_err(no_doorman)?;
         let (gate, bucket) = rules::open(settings.access.as_ref())?;
         let gate = Arc::new(gate);
@@ -159,12 +160,11 @@ impl Server {
             let pages = move || Admin::new(settings, about, token, telemetry, life, mailboxes);
             server.start_admin(listener, pages, next_ticks())?;
         }
-        journal::wait(&restored, &server.shards, &server.telemetry)?;
+        let look = || bound.estate.look();
+        journal::wait(&restored, &server.shards, &server.telemetry, look)?;
+        // Nobody was let in here yet: either the server before stops to accept, or this one ends.
+        bound.estate.settle()?;
         server.drain.life.open();
-        // Now that everybody is served here, the server before may stop to accept.
-        if let Err(error) = bound.estate.settle() {
-            tracing::error!("{error}; the server before may still accept");
-        }
         server.start_keeper(reloads, asked, bound.control, bound.estate.into_kept())?;
         watchdog::start(pulses).map_err(|error| no_thread("watchdog", &error))?;
         Ok(server)
@@ -349,7 +349,8 @@ impl Server {
         control: Option<ControlListener>,
         listeners: Vec<Named>,
     ) -> Result<(), StartError> {
-        let keeper = Keeper { drain: self.drain.clone(), reloads, asked, control, listeners };
+        let (drain, successor) = (self.drain.clone(), None);
+        let keeper = Keeper { drain, reloads, asked, control, listeners, successor };
         let thread = std::thread::Builder::new().name("keeper".into());
         thread.spawn(|| keeper.run()).map(drop).map_err(|error| no_thread("keeper", &error))
     }

@@ -19,7 +19,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::limits::{CONTROL_BYTES_MAX, CONTROL_DESCRIPTORS_MAX, CONTROL_MS, TAKE_OVER_MS};
+use crate::limits::{CONTROL_ANSWER_MS, CONTROL_BYTES_MAX, CONTROL_DESCRIPTORS_MAX, CONTROL_MS};
 use crate::protocol::control::{Reply, Request};
 
 /// The mode of a control socket: only its owner may connect.
@@ -47,6 +47,32 @@ pub enum ControlError {
         /// Its words.
         message: String,
     },
+    /// The server before has given its listeners, and goes on or is gone.
+    #[error(
+        "control socket {}: the server before does not make way ({why}), so this one ends; where \
+        that one is gone for good, start this one without take_over", .path.display()
+    )]
+    InTheWay {
+        /// The socket.
+        path: PathBuf,
+        /// What it has said, or what is known of it.
+        why: String,
+    },
+}
+
+impl ControlError {
+    /// The same of a server that has given its listeners.
+    pub(super) fn in_the_way(self) -> Self {
+        match self {
+            Self::Unreachable { path, source } => {
+                let is_mute = source.kind() == io::ErrorKind::WouldBlock;
+                let why = if is_mute { "no answer".into() } else { source.to_string() };
+                Self::InTheWay { path, why }
+            }
+            Self::Refused { path, message } => Self::InTheWay { path, why: message },
+            error @ Self::InTheWay { .. } => error,
+        }
+    }
 }
 
 /// Where control connections come in.
@@ -116,7 +142,7 @@ impl ControlStream {
     /// # Errors
     /// That the server does not answer, or says no.
     pub fn ask(&mut self, request: Request) -> Result<Reply, ControlError> {
-        let patience = Duration::from_millis(TAKE_OVER_MS);
+        let patience = Duration::from_millis(CONTROL_ANSWER_MS);
         let line = self.write(&request.to_line()).and_then(|()| self.read_line(patience));
         let line = line.and_then(|line| line.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
         match Reply::parse(&mut line.map_err(|source| self.failed(source))?) {
@@ -133,6 +159,14 @@ impl ControlStream {
     /// The error of a stream that failed.
     pub(super) fn failed(&self, source: io::Error) -> ControlError {
         ControlError::Unreachable { path: self.path.clone(), source }
+    }
+
+    /// Whether the peer has said something that was not read, or has ended.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let look = || poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], Some(&at_once));
+        !self.input.is_empty() || retry_on_intr(look) != Ok(0)
     }
 
     /// Sends a line.

@@ -25,7 +25,7 @@ pub type Named = (String, OwnedFd);
 pub struct Estate {
     /// What the server before has given and nobody has asked for yet.
     inherited: Vec<Named>,
-    /// Where that server waits to hear that this one accepts.
+    /// Where that server waits to hear that this one is ready.
     giver: Option<ControlStream>,
     /// What all of this server's listeners are for, with descriptors of them; only if a successor
     /// can ask for them.
@@ -95,15 +95,30 @@ impl Estate {
         Ok(listener)
     }
 
-    /// Tells the server before that this one accepts: it drains from now on.
+    /// Whether the server before, if there is one, is there still.
     ///
     /// # Errors
-    /// That it does not answer, or something else; this server serves all the same.
+    /// It is not.
+    pub fn look(&self) -> Result<(), ControlError> {
+        let Some(giver) = self.giver.as_ref().filter(|giver| giver.has_news()) else {
+            return Ok(());
+        };
+        // It says nothing before it is asked.
+        Err(giver.failed(io::Error::other("it has ended")).in_the_way())
+    }
+
+    /// Tells the server before that this one is ready to accept: it makes way and drains from now
+    /// on.
+    ///
+    /// # Errors
+    /// It does not, or nobody knows: this server must not accept.
     pub fn settle(&mut self) -> Result<(), ControlError> {
+        self.look()?;
         for (name, _) in self.inherited.drain(..) {
             tracing::warn!("nobody listens any more at what was taken over as `{name}`");
         }
-        self.giver.take().map_or(Ok(()), |mut giver| giver.ask(Request::TakenOver).map(drop))
+        let Some(mut giver) = self.giver.take() else { return Ok(()) };
+        giver.ask(Request::TakenOver).map(drop).map_err(ControlError::in_the_way)
     }
 
     /// Descriptors of all listeners, for a successor.

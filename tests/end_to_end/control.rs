@@ -1,18 +1,18 @@
 //! What an operator says to a running server: drain, reload, and the hand-over to the next one.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::process::Output;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::drain::notice;
-use crate::support::{Client, Folder, Server, connect, eventually, fanfare};
+use crate::support::{Client, Folder, PATIENCE, Server, connect, eventually, fanfare};
 
 fn said(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
@@ -22,6 +22,41 @@ fn said(output: &Output) -> (Option<i32>, String) {
 /// Runs a command to its end; its exit code and what it said.
 fn run(arguments: &str) -> (Option<i32>, String) {
     said(&fanfare(arguments).output().unwrap())
+}
+
+/// One end of a conversation at a control socket.
+struct Line(BufReader<UnixStream>);
+
+impl Line {
+    fn new(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    fn say(&mut self, line: &str) {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn ask(&mut self, line: &str) -> Value {
+        self.say(line);
+        self.hear()
+    }
+
+    /// A successor that has the listeners of the server at `path`, and closes them.
+    fn successor(path: &str) -> Self {
+        let mut successor = Self::new(UnixStream::connect(path).unwrap());
+        let reply = successor.ask(r#"{"method":"take_over"}"#);
+        assert_eq!(reply["success"], true, "{reply}");
+        // They come with the end of a line.
+        assert_eq!(successor.0.read_line(&mut String::new()).unwrap(), 1);
+        successor
+    }
 }
 
 #[test]
@@ -88,23 +123,16 @@ fn the_socket_answers_one_line_for_each_and_refuses_what_means_nothing() {
     let control = folder.path("control.sock");
     let server = Server::start(&format!("--control {control}"));
     let _client = Client::connect(&server);
-    let mut stream = UnixStream::connect(&control).unwrap();
-    let mut replies = BufReader::new(stream.try_clone().unwrap());
-    let mut ask = |line: &str| {
-        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
-        let mut reply = String::new();
-        replies.read_line(&mut reply).unwrap();
-        serde_json::from_str::<Value>(&reply).unwrap()
-    };
-    let status = ask(r#"{"method":"status"}"#);
+    let mut line = Line::new(UnixStream::connect(&control).unwrap());
+    let status = line.ask(r#"{"method":"status"}"#);
     assert_eq!(status, serde_json::json!({"success":true,"stage":"serving","clients":1}));
-    for (line, code) in [
+    for (request, code) in [
         ("drain", "request_bad"),
         (r#"{"method":"stop"}"#, "method_unknown"),
         (r#"{"method":"taken_over"}"#, "not_taken_over"),
         (r#"{"method":"drain","params":{"window_ms":99999999999}}"#, "request_bad"),
     ] {
-        let reply = ask(line);
+        let reply = line.ask(request);
         assert_eq!((&reply["success"], &reply["error"]["code"]), (&false.into(), &code.into()));
     }
     assert!(server.admin("/readyz").starts_with("HTTP/1.1 200 OK"), "nothing has come of it");
@@ -171,6 +199,11 @@ fn gives_way(old_flags: &str, flags: &str) {
     }
     assert_eq!(old.end().code(), Some(0), "{}", old.log());
     assert_eq!(new.counter("refused_capacity"), 0);
+    eventually("each of its shards gets some", || {
+        let stats = new.stats();
+        let shards = stats["shards"].as_array().unwrap();
+        shards.iter().all(|shard| shard["opened"].as_u64().unwrap() > 0)
+    });
     storm.goes_on();
     storm.end();
 
@@ -197,24 +230,46 @@ fn a_server_with_fewer_shards_takes_over() {
     gives_way("--cores 0-1", "--cores 1");
 }
 
+/// A socket at `path` at which whoever connects waits until it is dropped.
+fn crowded(path: &str) -> [Socket; 2] {
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(path).unwrap()).unwrap();
+    listener.listen(0).unwrap();
+    let first = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    first.connect(&SockAddr::unix(path).unwrap()).unwrap();
+    [listener, first]
+}
+
 #[test]
 fn a_successor_that_does_not_come_to_life_changes_nothing() {
     let folder = Folder::new();
-    let control = folder.path("control.sock");
-    let server = Server::start(&format!("--control {control}"));
+    let (control, source) = (folder.path("control.sock"), folder.path("source.sock"));
+    let server = Server::start(&format!("--cores 0 --control {control}"));
     let taken = server.sources[0].strip_prefix("tcp://").unwrap();
     let mut client = Client::subscribed(&server, ">");
-    // Its own admin address is one that is taken, by the source that it does not ask for.
-    let (code, text) = run(&format!(
-        "serve --listen {} --take-over {control} --source tcp://127.0.0.1:0 --admin {taken}",
+    let storm = Storm::begin(&server);
+    storm.goes_on();
+    // It has more shards, is held up at its source, and then its admin address is taken: by the
+    // source that it does not ask for.
+    let crowd = crowded(&source);
+    let flags = format!(
+        "serve --listen {} --cores 0-1 --take-over {control} --source unix://{source} \
+        --admin {taken}",
         server.listen
-    ));
+    );
+    let successor = thread::spawn(move || run(&flags));
+    eventually("it has the listeners", || server.log().contains("has the listeners"));
+    storm.goes_on();
+    storm.goes_on();
+    drop(crowd);
+    let (code, text) = successor.join().unwrap();
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("admin") && text.contains("in use"), "{text}");
     eventually("it goes on", || server.log().contains("did not come to life"));
+    storm.goes_on();
+    storm.end();
     server.producer().publish("a", "1");
     assert_eq!(client.data(), "1");
-    Client::connect(&server);
     assert!(server.admin("/readyz").starts_with("HTTP/1.1 200 OK"));
 
     let nobody = folder.path("nobody.sock");
@@ -222,4 +277,78 @@ fn a_successor_that_does_not_come_to_life_changes_nothing() {
     let (code, text) = run(&flags);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&nobody) && text.contains("running server"), "{text}");
+}
+
+#[test]
+fn a_server_waits_for_its_successor_as_long_as_that_lives_and_does_its_work_meanwhile() {
+    let folder = Folder::new();
+    let control = folder.path("control.sock");
+    let access = folder.file("access.toml", "[anonymous]\nsubscribe = [\"a.>\"]\n");
+    let flags = format!("--control {control} --access {access} --drain 3s");
+    let mut server = Server::start(&flags);
+    let successor = Line::successor(&control);
+    for _ in 0..3 {
+        assert_eq!(run(&format!("status {control}")), (Some(0), "serving, 0 clients\n".into()));
+    }
+    assert_eq!(run(&format!("reload {control}")), (Some(0), "reloaded: access rules\n".into()));
+    let second = format!("serve --source tcp://127.0.0.1:0 --take-over {control}");
+    let (code, text) = run(&second);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("another successor"), "{text}");
+    assert!(!server.log().contains("did not come to life"), "it lives");
+
+    drop(successor);
+    eventually("its end is noticed", || server.log().contains("did not come to life"));
+    let client = Client::connect(&server);
+    let mut successor = Line::successor(&control);
+    assert_eq!(run(&format!("status {control}")), (Some(0), "serving, 1 clients\n".into()));
+    assert_eq!(successor.ask(r#"{"method":"taken_over"}"#)["success"], true);
+    eventually("it drains", || server.log().contains("draining 1 clients"));
+    drop(client);
+    assert_eq!(server.end().code(), Some(0), "{}", server.log());
+}
+
+/// A program that is ended with the test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_successor_that_the_server_before_does_not_make_way_for_ends_itself() {
+    let folder = Folder::new();
+    let control = folder.path("control.sock");
+    let refusal = r#"{"success":false,"error":{"code":"request_bad","message":"not now"}}"#;
+    let listener = UnixListener::bind(&control).unwrap();
+    for (answer, why) in [(Some(refusal), "not now"), (None, "has ended")] {
+        let flags =
+            format!("serve --listen 127.0.0.1:0 --source tcp://127.0.0.1:0 --take-over {control}");
+        let mut command = fanfare(&flags);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut successor = Started(command.spawn().unwrap());
+        let mut line = Line::new(listener.accept().unwrap().0);
+        assert_eq!(line.hear()["method"], "take_over");
+        line.say(r#"{"success":true,"listeners":[]}"#);
+        if let Some(refusal) = answer {
+            assert_eq!(line.hear()["method"], "taken_over");
+            line.say(refusal);
+        }
+        drop(line);
+        let mut code = None;
+        eventually("it ends", || {
+            code = successor.0.try_wait().unwrap();
+            code.is_some()
+        });
+        let mut text = String::new();
+        successor.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(code.unwrap().code(), Some(1), "{text}");
+        assert!(text.contains("take_over") && text.contains(why), "{text}");
+        let mut ready = String::new();
+        successor.0.stdout.take().unwrap().read_to_string(&mut ready).unwrap();
+        assert_eq!(ready, "");
+    }
 }
