@@ -1,7 +1,8 @@
 //! Every listener of a server, bound anew or taken over, each with what it is for.
 //!
 //! Not here: what happens to those who connect. Invariant: whatever fails fails before any thread
-//! of a shard has started.
+//! of a shard has started; and what is shared with a server before is as that made it, until it
+//! makes way.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -17,7 +18,7 @@ use crate::shell::certificates::Certificates;
 use crate::shell::control::{CONTROL_MODE, ControlListener};
 use crate::shell::doorman::Doorman;
 use crate::shell::estate::Estate;
-use crate::shell::listener::Shared;
+use crate::shell::listener::{self, Shared};
 use crate::shell::net::Listener;
 use crate::shell::steering;
 
@@ -33,6 +34,15 @@ pub(super) struct Listeners {
     pub(super) admin: Option<(Listener, SocketAddr)>,
     pub(super) control: Option<ControlListener>,
     pub(super) estate: Estate,
+    /// What is left to do at addresses that are taken over, once the server before makes way.
+    pub(super) taken: Vec<Taken>,
+}
+
+/// Listeners of one address that this server shares with the one before.
+pub(super) struct Taken {
+    what: &'static str,
+    first: OwnedFd,
+    silent: Vec<OwnedFd>,
 }
 
 impl Listeners {
@@ -49,8 +59,17 @@ impl Listeners {
     ) -> Result<Self, StartError> {
         let mut estate = Estate::new(settings.take_over.as_deref(), settings.control.is_some())?;
         let mut entrances = settings.cores.iter().map(|_| Vec::new()).collect::<Vec<_>>();
+        let mut taken = Vec::new();
         let mut share = |estate: &mut Estate, what, address, certificates| {
-            let Shared { address, listeners } = shared(settings, estate, what, address)?;
+            let failed = |source| bind_error(what, address, source);
+            let shared = estate.shared(what, address, settings.cores.len()).map_err(failed)?;
+            let Shared { address, listeners, silent } = shared;
+            if settings.take_over.is_none() {
+                choose(settings, &listeners[0])?;
+            } else {
+                let first = listeners[0].try_clone().map_err(failed)?;
+                taken.push(Taken { what, first, silent });
+            }
             for (place, listener) in listeners.into_iter().enumerate() {
                 // With fewer shards than listeners, some have several.
                 let shard = place % settings.cores.len();
@@ -71,26 +90,33 @@ impl Listeners {
             bound.map_err(|source| bind_error("control", path.display(), source))
         });
         let control = control.transpose()?;
-        Ok(Self { listen, tls, entrances, urls, sources, admin, control, estate })
+        Ok(Self { listen, tls, entrances, urls, sources, admin, control, estate, taken })
     }
 }
 
-/// Listeners for all shards.
-fn shared(
-    settings: &Settings,
-    estate: &mut Estate,
-    what: &'static str,
-    address: SocketAddr,
-) -> Result<Shared, StartError> {
-    let failed = |source| bind_error(what, address, source);
-    let shared = estate.shared(what, address, settings.cores.len()).map_err(failed)?;
-    let first = &shared.listeners[0];
-    if settings.steer_by_cpu {
-        steering::steer(first, &settings.cores).map_err(StartError::Steering)?;
-    } else {
-        steering::release(first);
+impl Taken {
+    /// Lets the kernel give this server's shards their connections. The server before has made way:
+    /// what fails now is no reason to leave everybody alone.
+    pub(super) fn open(&self, settings: &Settings) {
+        let what = self.what;
+        for listener in &self.silent {
+            if let Err(error) = listener::listen(listener) {
+                tracing::error!(%error, "{what}: a shard gets no connections; restart the server");
+            }
+        }
+        if let Err(error) = choose(settings, &self.first) {
+            tracing::error!("{what}: {error}; the kernel spreads connections as before");
+        }
     }
-    Ok(shared)
+}
+
+/// Says which of the listeners of an address gets a connection.
+fn choose(settings: &Settings, first: &OwnedFd) -> Result<(), StartError> {
+    if settings.steer_by_cpu {
+        return steering::steer(first, &settings.cores).map_err(StartError::Steering);
+    }
+    steering::release(first);
+    Ok(())
 }
 
 fn entrance(

@@ -164,6 +164,7 @@ impl Server {
         journal::wait(&restored, &server.shards, &server.telemetry, look)?;
         // Nobody was let in here yet: either the server before stops to accept, or this one ends.
         bound.estate.settle()?;
+        bound.taken.iter().for_each(|taken| taken.open(settings));
         server.drain.life.open();
         server.start_keeper(reloads, asked, bound.control, bound.estate.into_kept())?;
         watchdog::start(pulses).map_err(|error| no_thread("watchdog", &error))?;

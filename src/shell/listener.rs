@@ -1,4 +1,7 @@
 //! Listening sockets: made before any thread starts, so that a refusal is a start-up error.
+//!
+//! Not here: who accepts. Invariant: of listeners that another process has, too, nothing changes
+//! before [`listen`] is called.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -19,6 +22,9 @@ pub struct Shared {
     pub address: SocketAddr,
     /// One for each shard, or more.
     pub listeners: Vec<OwnedFd>,
+    /// Descriptors of those that are bound only: the kernel gives them no connection before
+    /// [`listen`].
+    pub silent: Vec<OwnedFd>,
 }
 
 /// One listener for each of `count` shards, all on one port (`SO_REUSEPORT`); the kernel spreads
@@ -32,10 +38,11 @@ pub fn shared(address: SocketAddr, count: usize) -> io::Result<Shared> {
     let address = probe.local_addr()?;
     drop(probe);
     let listeners: io::Result<_> = (0..count).map(|_| Ok(bind(address, true)?.into())).collect();
-    Ok(Shared { address, listeners: listeners? })
+    Ok(Shared { address, listeners: listeners?, silent: Vec::new() })
 }
 
-/// The same with listeners that another process had before, and as many more as are missing.
+/// The same with listeners that another process has, too, and as many more as are missing. These
+/// are silent: what the kernel gave them now would wait, and be lost if this process failed.
 ///
 /// # Errors
 /// The kernel's reason.
@@ -43,10 +50,21 @@ pub fn joined(mut listeners: Vec<OwnedFd>, count: usize) -> io::Result<Shared> {
     let first = listeners.first().ok_or(io::ErrorKind::InvalidInput)?;
     let address = SockRef::from(first).local_addr()?;
     let address = address.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    let mut silent = Vec::new();
     while listeners.len() < count {
-        listeners.push(bind(address, true)?.into());
+        let socket = OwnedFd::from(bound(address, true)?);
+        silent.push(socket.try_clone()?);
+        listeners.push(socket);
     }
-    Ok(Shared { address, listeners })
+    Ok(Shared { address, listeners, silent })
+}
+
+/// Lets the kernel give connections to a socket that is bound.
+///
+/// # Errors
+/// The kernel's reason.
+pub fn listen(socket: &OwnedFd) -> io::Result<()> {
+    SockRef::from(socket).listen(LISTEN_BACKLOG)
 }
 
 /// One listener of its own.
@@ -58,14 +76,19 @@ pub fn single(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = bound(address, shared)?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
         socket.set_reuse_port(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// A listener at a path with this file mode, which says who may connect; a socket file left behind
