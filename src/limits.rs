@@ -355,6 +355,11 @@ pub const POLL_EVENTS: usize = 64;
 /// Producers connected at once; each has a read buffer of [`READ_BYTES`].
 pub const PRODUCERS_MAX: u64 = 1_024;
 
+/// Connections to one source that hold their TLS handshake or have a credential still to show. Each
+/// has a read buffer and may want a signature, on the thread that the feed comes through; more than
+/// the producers of most servers, should all of these come back at once.
+pub const STRANGERS_MAX: usize = 64;
+
 /// Milliseconds between two looks whether a producer that sends nothing may still be here.
 pub const PRODUCER_LOOK_MS: u64 = 1_000;
 

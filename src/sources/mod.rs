@@ -10,6 +10,7 @@ pub mod lines;
 pub mod mapping;
 pub mod nats;
 pub mod parser;
+mod places;
 pub mod producers;
 pub mod properties;
 pub mod publisher;

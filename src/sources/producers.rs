@@ -2,7 +2,9 @@
 //!
 //! Each producer gets a reply for each line that was refused, and none for those that were taken. A
 //! producer that does not read its replies loses them, never its events. Not here: addresses
-//! (`server`) and who may publish where ([`super::publisher`]).
+//! (`server`), how many there may be (`places`) and who may publish where ([`super::publisher`]).
+//! Invariant: whoever was accepted has a place until it is gone, and no event is taken from a
+//! stranger.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use crate::access::{Credential, Gate};
 use crate::config::mapping::MapRule;
 use crate::limits::{
-    AUTH_MS, CLOSE_MS, PRODUCER_LOOK_MS, PRODUCERS_MAX, READ_BYTES, REPLY_BYTES, REPLY_MS, RETRY_MS,
+    AUTH_MS, CLOSE_MS, PRODUCER_LOOK_MS, READ_BYTES, REPLY_BYTES, REPLY_MS, RETRY_MS,
 };
 use crate::shell::certificates::Certificates;
 use crate::shell::executor;
@@ -24,6 +26,7 @@ use crate::shell::net::{Listener, Stream};
 use crate::shell::turns;
 use crate::sources::intake::{Intake, Refusal};
 use crate::sources::lines::{Line, Lines};
+use crate::sources::places::{Place, Places};
 use crate::sources::publisher::{Heard, Publisher, auth_required};
 
 /// How a source's input becomes events.
@@ -53,8 +56,8 @@ impl SourceSettings {
 
 /// Accepts producers until the server stops, or a successor has the listener.
 pub async fn serve(listener: Listener, feed: Feed, settings: SourceSettings) {
+    let places = Places::new(feed.clone(), settings.number);
     let entrance = Rc::new(Entrance {
-        number: settings.number,
         line_bytes_max: settings.line_bytes_max,
         gate: settings.gate.clone(),
         certificates: settings.certificates.clone(),
@@ -68,18 +71,15 @@ pub async fn serve(listener: Listener, feed: Feed, settings: SourceSettings) {
     while !feed.is_stopping() {
         let Some(accepted) = listener.accept().await else { return };
         match accepted {
-            Ok(stream) if feed.counters().producers.value() < PRODUCERS_MAX => {
-                executor::spawn(enter(Rc::clone(&entrance), stream));
-            }
-            Ok(mut stream) => {
-                let refusal = Refusal {
-                    code: "too_many_producers",
-                    message: format!("{PRODUCERS_MAX} producers are connected already"),
-                };
-                let mut reply = Vec::new();
-                refusal.write(&mut reply, 0);
-                // A producer that does not listen will see the end of the stream.
-                let _ = stream.write_all(&reply, REPLY_TIME).await;
+            Ok(stream) => {
+                let publisher = entrance.newcomer();
+                match places.take(publisher.is_stranger()) {
+                    Ok(place) => {
+                        executor::spawn(enter(Rc::clone(&entrance), stream, publisher, place));
+                    }
+                    Err(refusal) => entrance.refuse(stream, &refusal).await,
+                }
+                turns::give_way().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "a producer could not be accepted; raise `ulimit -n`?");
@@ -94,7 +94,6 @@ const LOOK_PERIOD: Duration = Duration::from_millis(PRODUCER_LOOK_MS);
 
 /// What all producers of one source share.
 struct Entrance {
-    number: usize,
     line_bytes_max: usize,
     gate: Option<Arc<Gate>>,
     certificates: Option<Arc<Certificates>>,
@@ -103,54 +102,55 @@ struct Entrance {
     feed: Feed,
 }
 
-/// Serves one producer from its first byte to its last.
-async fn enter(entrance: Rc<Entrance>, mut stream: Stream) {
-    let feed = &entrance.feed;
-    let start_ns = feed.now().monotonic_ns;
-    feed.counters().producers.add(1);
-    entrance.count(1, 0);
-    let secured = match &entrance.certificates {
-        None => Ok(()),
-        Some(certificates) => executor::within(entrance.auth_time, stream.secure(certificates))
-            .await
-            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())),
-    };
-    match secured {
-        Err(error) => tracing::debug!(%error, "a producer's handshake failed"),
-        Ok(()) => {
-            let certificate = stream.client_names().map(Credential::Certificate);
-            let gate = entrance.gate.clone();
-            let publisher = Publisher::new(gate, certificate.as_ref(), feed.now().unix_ns);
-            let replies = Vec::new();
-            let producer = Producer {
-                stream,
-                entrance: &entrance,
-                publisher,
-                auth_lines: 0,
-                replies,
-                deaf: false,
-            };
-            producer.serve(start_ns).await;
+impl Entrance {
+    /// Somebody who has just been accepted.
+    fn newcomer(&self) -> Publisher {
+        let gate = self.gate.clone();
+        match self.certificates {
+            None => Publisher::new(gate, None, self.feed.now().unix_ns),
+            // Its certificate may say who it is.
+            Some(_) => Publisher::stranger(gate),
         }
     }
-    feed.counters().producers.sub(1);
-    entrance.count(0, 1);
+
+    /// Says why somebody cannot stay; where the stream would have to be TLS first, its end does.
+    async fn refuse(&self, mut stream: Stream, refusal: &Refusal) {
+        if self.certificates.is_none() {
+            let mut reply = Vec::new();
+            refusal.write(&mut reply, 0);
+            // A producer that does not listen will see the end of the stream.
+            let _ = stream.write_all(&reply, REPLY_TIME).await;
+        }
+    }
 }
 
-impl Entrance {
-    /// Notes producers that came and went; the source is up while there is one.
-    fn count(&self, came: u64, went: u64) {
-        let Some(source) = self.feed.source(self.number) else { return };
-        source.producers.add(came);
-        source.producers.sub(went);
-        source.is_up.set(u64::from(source.producers.value() > 0));
+/// Serves one producer from its first byte to its last.
+async fn enter(entrance: Rc<Entrance>, mut stream: Stream, mut publisher: Publisher, place: Place) {
+    let feed = &entrance.feed;
+    let start_ns = feed.now().monotonic_ns;
+    if let Some(certificates) = &entrance.certificates {
+        let secured = executor::within(entrance.auth_time, stream.secure(certificates))
+            .await
+            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
+        if let Err(error) = secured {
+            tracing::debug!(%error, "a producer's handshake failed");
+            return;
+        }
+        let certificate = stream.client_names().map(Credential::Certificate);
+        let gate = entrance.gate.clone();
+        publisher = Publisher::new(gate, certificate.as_ref(), feed.now().unix_ns);
     }
+    let (entrance, replies) = (&*entrance, Vec::new());
+    let producer =
+        Producer { stream, entrance, publisher, place, auth_lines: 0, replies, deaf: false };
+    producer.serve(start_ns).await;
 }
 
 struct Producer<'a> {
     stream: Stream,
     entrance: &'a Entrance,
     publisher: Publisher,
+    place: Place,
     /// Lines with a credential, which do not count in the numbers of events.
     auth_lines: u64,
     replies: Vec<u8>,
@@ -174,6 +174,7 @@ impl Producer<'_> {
         let counters = feed.counters();
         let mut lines = Lines::new(self.entrance.line_bytes_max);
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
+        self.admit()?;
         loop {
             let read = match self.read_some(&mut buffer, start_ns).await {
                 Ok(read) => read,
@@ -199,6 +200,17 @@ impl Producer<'_> {
             self.reply().await;
             turns::give_way().await;
         }
+    }
+
+    /// Gives it a place among the producers once it is no stranger; without one it may not go on.
+    fn admit(&mut self) -> ControlFlow<()> {
+        if !self.publisher.is_stranger()
+            && let Err(refusal) = self.place.admit()
+        {
+            refusal.write(&mut self.replies, 0);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 
     /// Reads once.
@@ -249,6 +261,7 @@ impl Producer<'_> {
                 }
             }
             Some(Heard::Authenticated) => {
+                self.admit()?;
                 self.auth_lines += 1;
                 self.replies.extend_from_slice(b"{\"auth\":true}\n");
             }

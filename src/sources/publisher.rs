@@ -47,6 +47,13 @@ impl Publisher {
         Self { gate, member, allowed: String::new(), scratch: Vec::new() }
     }
 
+    /// One of whom a credential is still to come, if one is asked for.
+    #[must_use]
+    pub fn stranger(gate: Option<Arc<Gate>>) -> Self {
+        let member = gate.as_ref().map_or_else(Member::anyone, |gate| gate.stranger());
+        Self { gate, member, allowed: String::new(), scratch: Vec::new() }
+    }
+
     /// Whether it has to show a credential before anything else.
     #[must_use]
     pub fn is_stranger(&self) -> bool {

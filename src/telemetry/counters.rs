@@ -86,6 +86,8 @@ pub struct SourceCounters {
     pub is_up: Cell,
     /// Producers that are connected to it (gauge).
     pub producers: Cell,
+    /// Connections to it that were refused for want of a place.
+    pub refused: Cell,
     /// Events that it brought.
     pub events: Cell,
     /// Lines of it that were refused.
@@ -97,10 +99,11 @@ pub struct SourceCounters {
 impl SourceCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 5] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 6] {
         [
             ("is_up", &self.is_up),
             ("producers", &self.producers),
+            ("refused", &self.refused),
             ("events", &self.events),
             ("lines_bad", &self.lines_bad),
             ("event_ns", &self.event_ns),

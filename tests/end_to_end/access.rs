@@ -1,6 +1,6 @@
 //! Access rules from outside: who gets in, what it may do then, and when that ends.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Client, Folder, Heard, KEY, Producer, Server, connect, eventually, fanfare, line, read_to_end,
 };
+use crate::tls::Authority;
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 
@@ -310,6 +311,46 @@ fn a_producer_shows_its_credential_first_and_publishes_where_it_may() {
     Producer::new(UnixStream::connect(&path).unwrap()).publish("trade.a", "4");
     assert_eq!([(); 3].map(|()| client.data()), ["1", "3", "4"]);
     client.hears_nothing_more();
+}
+
+#[test]
+fn strangers_at_a_source_take_no_place_of_those_who_may_publish() {
+    const EACH: usize = 600;
+    let folder = Folder::new();
+    let more = "[anonymous]\nsubscribe = [\">\"]";
+    let (access, credential) = rules(&folder, "publish = [\">\"]", more);
+    let own = folder.file("own.pem", &Authority::new().issue(&["localhost"]));
+    let path = folder.path("f.sock");
+    let sources = ["tcp://127.0.0.1:0", "tls://127.0.0.1:0", &format!("unix://{path}")];
+    let tls = format!("--tls-listen 127.0.0.1:0 --tls-certificates {own}");
+    let flags = format!("--access {access} --auth-timeout 6s {tls}");
+    let server = Server::with_sources(&sources, &flags);
+    let mut client = Client::subscribed_to_all(&server, ">");
+
+    // Together more than there may be producers.
+    let [mut plain, mut sealed] = [0, 1].map(|source: usize| {
+        let address = server.sources[source][6..].parse().unwrap();
+        (0..EACH).map(|_| connect(address)).collect::<Vec<_>>()
+    });
+    let mut last = Producer::new(plain.pop().unwrap());
+    let reply = last.reply();
+    assert_eq!(reply["error"]["code"], "too_many_producers", "{reply}");
+    assert!(last.has_ended());
+    assert!(matches!(sealed.pop().unwrap().read(&mut [0; 8]), Ok(0) | Err(_)));
+    Producer::new(UnixStream::connect(&path).unwrap()).publish("a", "1");
+    assert_eq!(client.data(), "1");
+
+    let is_let_in = || {
+        let mut producer = connect(plain[0].peer_addr().unwrap());
+        let mut reply = String::new();
+        // One that is refused may be cut before it has read why.
+        let _ = producer.write_all(format!("{}\n", auth(&credential)).as_bytes());
+        let heard = BufReader::new(producer).read_line(&mut reply);
+        heard.is_ok() && reply == "{\"auth\":true}\n"
+    };
+    eventually("the strangers' time is over", is_let_in);
+    let reply = Producer::new(plain.swap_remove(0)).reply();
+    assert_eq!(reply["error"]["code"], "auth_required", "{reply}");
 }
 
 #[test]

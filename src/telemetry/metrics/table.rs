@@ -55,7 +55,12 @@ pub const METRICS: &[Metric] = &[
         "The last `seq` given",
         Ingest(Gauge, |ingest| &ingest.head_seq),
     ),
-    metric("fanfare_producers", None, "Producers connected", Ingest(Gauge, |i| &i.producers)),
+    metric(
+        "fanfare_producers",
+        None,
+        "Producers connected; who has a credential still to show is none yet",
+        Ingest(Gauge, |i| &i.producers),
+    ),
     metric("fanfare_channels", None, "Channels known", Ingest(Gauge, |ingest| &ingest.channels)),
     metric(
         "fanfare_replays_broken",
@@ -188,6 +193,12 @@ pub const METRICS: &[Metric] = &[
         None,
         "Producers connected to the source",
         Source(Gauge, |source| &source.producers, 1.0),
+    ),
+    metric(
+        "fanfare_source_refused",
+        None,
+        "Connections to the source that were refused for want of a place",
+        Source(Counter, |source| &source.refused, 1.0),
     ),
     metric(
         "fanfare_source_events",
