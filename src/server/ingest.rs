@@ -2,7 +2,8 @@
 //!
 //! It has a thread of its own, except where its core is a shard's: there it is a guest of that
 //! shard's executor, and an event costs no switch of threads. Not here: what a source does
-//! ([`super::sources`]). Invariant: it ends only when the server stops, and with it the journal.
+//! ([`super::sources`]). Invariant: it ends only when the server stops, and with it the journal;
+//! and no producer is let in before clients are.
 
 use std::io;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ impl Ingest {
 
     async fn run(mut self) {
         let Beginning { sequencer, journal, .. } = self.beginning;
-        let feed = Feed::new(sequencer, self.rings, self.telemetry, self.life);
+        let feed = Feed::new(sequencer, self.rings, self.telemetry, Arc::clone(&self.life));
         let mut done = journal::restore(&feed, journal).await;
         for source in &mut self.sources {
             if let Some(seq) = sources::take_in(source, &feed).await {
@@ -54,6 +55,9 @@ impl Ingest {
         let is_whole = done.is_ok();
         // Nobody waits for it if another part of the start has failed.
         let _ = self.said.send(done);
+        while self.life.is_restoring() && !feed.is_stopping() {
+            self.ticks.next().await;
+        }
         for source in self.sources.into_iter().filter(|_| is_whole) {
             let (feed, sources_left) = (feed.clone(), Arc::clone(&self.sources_left));
             executor::spawn(async move {

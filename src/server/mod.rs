@@ -155,10 +155,12 @@ impl Server {
         server.start_shards(settings, &shard_settings, parts, &mut ticks)?;
         let mut next_ticks = || ticks.pop().expect("one for each executor");
         if let Some((listener, _)) = bound.admin {
+            // At an address that is taken over, the server before answers as long as it serves.
+            let waits = settings.take_over.is_some();
             let (telemetry, life) = (Arc::clone(&server.telemetry), Arc::clone(&server.drain.life));
             let settings = settings.admin_settings.clone();
             let pages = move || Admin::new(settings, about, token, telemetry, life, mailboxes);
-            server.start_admin(listener, pages, next_ticks())?;
+            server.start_admin(listener, pages, next_ticks(), waits)?;
         }
         let look = || bound.estate.look();
         journal::wait(&restored, &server.shards, &server.telemetry, look)?;
@@ -356,15 +358,20 @@ impl Server {
         thread.spawn(|| keeper.run()).map(drop).map_err(|error| no_thread("keeper", &error))
     }
 
-    /// Starts the thread of the admin pages.
+    /// Starts the thread of the admin pages, which `waits` until clients are let in or answers at
+    /// once.
     fn start_admin(
         &mut self,
         listener: Listener,
         pages: impl FnOnce() -> Admin + Send + 'static,
         mut ticks: Ticks,
+        waits: bool,
     ) -> Result<(), StartError> {
         let life = Arc::clone(&self.drain.life);
         let thread = start_thread("admin", None, move || async move {
+            while waits && life.is_restoring() && !life.is_stopping() {
+                ticks.next().await;
+            }
             executor::spawn(pages().serve(listener));
             while !life.is_stopping() {
                 ticks.next().await;

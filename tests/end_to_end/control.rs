@@ -1,6 +1,7 @@
 //! What an operator says to a running server: drain, reload, and the hand-over to the next one.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use fanfare::shell::control::{ControlListener, ControlStream};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -306,6 +308,43 @@ fn a_server_waits_for_its_successor_as_long_as_that_lives_and_does_its_work_mean
     eventually("it drains", || server.log().contains("draining 1 clients"));
     drop(client);
     assert_eq!(server.end().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn a_successor_takes_nobody_before_the_server_before_makes_way() {
+    let folder = Folder::new();
+    let path = folder.path("control.sock");
+    let control = ControlListener::new(UnixListener::bind(&path).unwrap().into()).unwrap();
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [listen, source, admin] = listeners.each_ref().map(|one| one.local_addr().unwrap());
+    // Stands in for the server before.
+    let before = thread::spawn(move || {
+        let mut peer = control.accept(PATIENCE).unwrap().unwrap();
+        let hear = |peer: &mut ControlStream| {
+            String::from_utf8(peer.read_line(PATIENCE).unwrap().unwrap()).unwrap()
+        };
+        assert!(hear(&mut peer).contains("take_over"));
+        let names = r#"["listen","source tcp","admin"]"#;
+        peer.write(&format!("{{\"success\":true,\"listeners\":{names}}}\n")).unwrap();
+        peer.send_descriptors(&listeners).unwrap();
+        assert!(hear(&mut peer).contains("taken_over"));
+        for (listener, address) in listeners.iter().zip([listen, source, admin]) {
+            let clients: Vec<_> = (0..100).map(|_| connect(address)).collect();
+            for _ in clients {
+                eventually("nobody else takes it", || listener.accept().is_ok());
+            }
+        }
+        peer.write("{\"success\":true}\n").unwrap();
+    });
+    let server = Server::launch(fanfare(&format!(
+        "serve --cores 0 --listen {listen} --source tcp://{source} --admin {admin} \
+        --take-over {path} --heartbeat 1m"
+    )));
+    before.join().unwrap();
+    let mut client = Client::subscribed(&server, ">");
+    server.producer().publish("a", "1");
+    assert_eq!(client.data(), "1");
+    assert!(server.admin("/readyz").starts_with("HTTP/1.1 200 OK"));
 }
 
 /// A program that is ended with the test.
