@@ -14,7 +14,9 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::drain::notice;
-use crate::support::{Client, Folder, PATIENCE, Server, connect, eventually, fanfare};
+use crate::support::{
+    Client, Folder, PATIENCE, Server, connect, eventually, fanfare, has_two_cores,
+};
 
 fn said(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
@@ -224,11 +226,17 @@ fn a_server_takes_over_while_clients_connect_and_none_is_refused() {
 
 #[test]
 fn a_server_with_more_shards_takes_over() {
+    if !has_two_cores() {
+        return;
+    }
     gives_way("--cores 0", "--cores 0-1");
 }
 
 #[test]
 fn a_server_with_fewer_shards_takes_over() {
+    if !has_two_cores() {
+        return;
+    }
     gives_way("--cores 0-1", "--cores 1");
 }
 
@@ -244,6 +252,9 @@ fn crowded(path: &str) -> [Socket; 2] {
 
 #[test]
 fn a_successor_that_does_not_come_to_life_changes_nothing() {
+    if !has_two_cores() {
+        return;
+    }
     let folder = Folder::new();
     let (control, source) = (folder.path("control.sock"), folder.path("source.sock"));
     let server = Server::start(&format!("--cores 0 --control {control}"));

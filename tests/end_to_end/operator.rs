@@ -4,7 +4,7 @@ use fanfare::limits::LOOKS_PER_TURN;
 use fanfare::protocol::ws::frame::Opcode;
 use serde_json::Value;
 
-use crate::support::{Client, Folder, Heard, Server, eventually, fanfare};
+use crate::support::{Client, Folder, Heard, Server, eventually, fanfare, has_two_cores};
 
 #[test]
 fn the_admin_address_answers_health_and_counters_and_nothing_else() {
@@ -87,8 +87,7 @@ fn a_shard_serves_beside_more_producers_than_have_turns_and_stops_in_order() {
 
 #[test]
 fn two_shards_serve_parked_and_spinning() {
-    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
-        eprintln!("SKIPPED: two shards need two cores, and there is one");
+    if !has_two_cores() {
         return;
     }
     serves("--cores 0-1", 2);
@@ -97,8 +96,7 @@ fn two_shards_serve_parked_and_spinning() {
 
 #[test]
 fn with_steering_a_client_comes_to_the_shard_of_its_cpu() {
-    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
-        eprintln!("SKIPPED: two shards need two cores, and there is one");
+    if !has_two_cores() {
         return;
     }
     // Over loopback, the CPU that receives a connection is the one that its client runs on.

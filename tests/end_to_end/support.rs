@@ -39,6 +39,11 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Whether there are cores for two shards; if not, `scripts/test` says what is left out.
+pub(crate) fn has_two_cores() -> bool {
+    thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2)
+}
+
 /// The built program with these arguments, split at spaces.
 pub(crate) fn fanfare(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));

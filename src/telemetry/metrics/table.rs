@@ -276,7 +276,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "fanfare_upgrades",
         None,
-        "Upgrade requests answered with 101: clients that came in",
+        "Clients that came in: WebSockets and event streams that were opened",
         Shard(Counter, |shard| &shard.opened, 1.0),
     ),
     metric(
