@@ -3,8 +3,9 @@
 //!
 //! A subscription in a URL is the `subscribe` request that it stands for: it becomes that request's
 //! text, and what is wrong with it is found, and said, where requests are read
-//! ([`super::command`]). Not here: who may have it. Invariant: a parameter that has no meaning is
-//! in the request, which is then refused by its name.
+//! ([`super::command`]). Not here: who may have it. Invariant: the first parameter that has no
+//! meaning is in the request, which is then refused by its name; others are not, so that a name is
+//! looked for among a handful, however many there are.
 
 use std::borrow::Cow;
 
@@ -48,7 +49,6 @@ pub fn token(query: &str) -> Option<String> {
 #[must_use]
 pub fn subscription(query: &str) -> Option<String> {
     let params = values(query);
-    let is_known = |name: &str| SUBSCRIBE.iter().any(|(known, _)| *known == name);
     params.iter().any(|(name, _)| is_known(name)).then(|| request(&params))
 }
 
@@ -64,17 +64,24 @@ pub fn stream(query: &str, last_event_id: Option<&str>) -> String {
     request(&params)
 }
 
-/// The parameters but for the credential, each once.
+/// Whether a parameter asks for a subscription.
+fn is_known(name: &str) -> bool {
+    SUBSCRIBE.iter().any(|(known, _)| *known == name)
+}
+
+/// The parameters but for the credential, each once, and of those that have no meaning the first.
 fn values(query: &str) -> Vec<(Cow<'_, str>, String)> {
     let mut params: Vec<(Cow<'_, str>, String)> = Vec::new();
     for (name, value) in parameters(query).filter(|(name, _)| name != TOKEN) {
         let separator = if name == "streams" { '/' } else { ',' };
+        let is_refused = params.iter().any(|(before, _)| !is_known(before));
         match params.iter_mut().find(|(before, _)| *before == name) {
             // More of a list; of anything else a value that does not exist.
             Some((_, values)) => {
                 values.push(separator);
                 values.push_str(&value);
             }
+            None if is_refused && !is_known(&name) => {}
             None => params.push((name, value.into_owned())),
         }
     }
@@ -216,6 +223,18 @@ mod tests {
         ] {
             assert_eq!(asked(query), Err(code), "{query}");
         }
+    }
+
+    #[test]
+    fn of_thousands_of_names_without_a_meaning_the_first_is_refused_and_no_other_is_kept() {
+        let many: String = (0..2_600).map(|number| format!("&{number:x}")).collect();
+        let query = format!("policy=all&first=1{many}&channels=a&first=2&resume=01J:7");
+        let params = values(&query);
+        let names: Vec<_> = params.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["policy", "first", "channels", "resume"]);
+        let refused = parse(&subscription(&query).unwrap(), &mut Vec::new()).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ParamUnknown);
+        assert!(refused.message.contains("first"), "{}", refused.message);
     }
 
     #[test]
