@@ -5,14 +5,15 @@
 use std::fmt;
 
 use crate::protocol::query;
+use crate::protocol::tls::ClientCertificate;
 
 /// What somebody shows to be let in.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A key `ID.SECRET` or a JSON Web Token, as it was sent.
     Bearer(Box<str>),
-    /// The DNS names of a client certificate that TLS has verified.
-    Certificate(Box<[Box<str>]>),
+    /// A client certificate that TLS has verified, perhaps in an earlier session.
+    Certificate(ClientCertificate),
 }
 
 impl Credential {
@@ -33,7 +34,7 @@ impl fmt::Debug for Credential {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bearer(_) => out.write_str("Bearer(…)"),
-            Self::Certificate(names) => out.debug_tuple("Certificate").field(names).finish(),
+            Self::Certificate(certificate) => certificate.fmt(out),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::token::Tokens;
 use super::{Credential, Denied, Grant, Identity, file};
 use crate::config::raw::Problems;
 use crate::limits::{ACCESS_FILE_BYTES_MAX, CREDENTIAL_BYTES_MAX};
+use crate::protocol::tls::ClientCertificate;
 
 /// Which credentials are good, and what each allows.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ pub struct Access {
     /// What those may do who show nothing; none: nothing at all.
     pub(super) anonymous: Option<Arc<Grant>>,
     pub(super) keys: StaticKeys,
-    /// By DNS name, in lower case.
+    /// By DNS name, in lower case; each certificate of the name says itself when that ends.
     pub(super) certificates: HashMap<Box<str>, Arc<Grant>>,
     pub(super) tokens: Option<Tokens>,
     /// Pages that may connect, in lower case; none: all.
@@ -114,25 +115,31 @@ impl Access {
     ) -> Result<Arc<Grant>, Denied> {
         let anonymous = || self.anonymous.clone().ok_or(Denied::Missing);
         let grant = match credential {
+            // TLS would not take it either, but resumes a session that it began with.
+            Some(Credential::Certificate(certificate)) if certificate.is_expired(now_ns) => {
+                Err(Denied::Expired)
+            }
             _ if self.is_open => anonymous(),
             None => anonymous(),
             Some(Credential::Bearer(token)) => self.bearer(token, now_ns),
-            Some(Credential::Certificate(names)) => {
-                names.iter().find_map(|name| self.certificate(name)).map_or_else(anonymous, Ok)
+            Some(Credential::Certificate(ClientCertificate { names, end_ns })) => {
+                let found = names.iter().find_map(|name| self.certificate(name, *end_ns));
+                found.map_or_else(anonymous, Ok)
             }
         }?;
         if grant.is_expired(now_ns) { Err(Denied::Expired) } else { Ok(grant) }
     }
 
     /// The same grant under these rules, which may be newer than those that it came from; none if
-    /// what proved it counts no longer. What a token says holds as long as its issuer's key.
+    /// what proved it counts no longer. What a token says holds as long as its issuer's key, and a
+    /// certificate ends when it did.
     #[must_use]
     pub fn current(&self, grant: &Grant) -> Option<Arc<Grant>> {
         match &grant.identity {
             _ if self.is_open => self.anonymous.clone(),
             Identity::Anyone => self.anonymous.clone(),
             Identity::Key(id) => self.keys.current(id, grant.proof),
-            Identity::Certificate(name) => self.certificate(name),
+            Identity::Certificate(name) => self.certificate(name, grant.expires_ns),
             Identity::Subject(_) => {
                 let tokens = self.tokens.as_ref()?;
                 tokens.has(grant.proof).then(|| Arc::new(grant.clone()))
@@ -165,8 +172,10 @@ impl Access {
         }
     }
 
-    fn certificate(&self, name: &str) -> Option<Arc<Grant>> {
-        self.certificates.get(name.to_ascii_lowercase().as_str()).cloned()
+    /// What a certificate of this name allows, until it ends.
+    fn certificate(&self, name: &str, expires_ns: Option<u64>) -> Option<Arc<Grant>> {
+        let grant = self.certificates.get(name.to_ascii_lowercase().as_str())?;
+        Some(Arc::new(Grant { expires_ns, ..Grant::clone(grant) }))
     }
 }
 

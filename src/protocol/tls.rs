@@ -8,7 +8,9 @@
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
@@ -35,6 +37,23 @@ pub enum TlsError {
     /// The session has not begun, or is over.
     #[error("TLS: the session is not open")]
     NotOpen,
+}
+
+/// What counts of a client's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Its DNS names.
+    pub names: Box<[Box<str>]>,
+    /// When it ends, nanoseconds since the Unix epoch; none if it does not within centuries.
+    pub end_ns: Option<u64>,
+}
+
+impl ClientCertificate {
+    /// Whether it has ended at `now_ns`, nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn is_expired(&self, now_ns: u64) -> bool {
+        self.end_ns.is_some_and(|end_ns| end_ns <= now_ns)
+    }
 }
 
 /// What is to be sealed.
@@ -197,11 +216,12 @@ impl Session {
         suite.as_str().map(|name| name.replacen("TLS13_", "TLS_", 1))
     }
 
-    /// The DNS names of the client's certificate, which was verified; none without one.
+    /// The client's certificate, which was verified when the first of its sessions began; none
+    /// without one.
     #[must_use]
-    pub fn client_names(&self) -> Option<Box<[Box<str>]>> {
+    pub fn client_certificate(&self) -> Option<ClientCertificate> {
         let certificate = self.connection.peer_certificates()?.first()?;
-        dns_names(certificate)
+        Some(ClientCertificate { names: dns_names(certificate)?, end_ns: end_ns(certificate) })
     }
 
     /// Processes records; returns how many bytes are done with.
@@ -301,9 +321,27 @@ fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) 
 
 /// The DNS names of a certificate in DER; none if it is not one.
 #[must_use]
-pub fn dns_names(certificate: &rustls::pki_types::CertificateDer<'_>) -> Option<Box<[Box<str>]>> {
+pub fn dns_names(certificate: &CertificateDer<'_>) -> Option<Box<[Box<str>]>> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     Some(certificate.valid_dns_names().map(Box::from).collect())
+}
+
+/// When a certificate in DER ends (`notAfter`, RFC 5280, section 4.1.2.5), nanoseconds since the
+/// Unix epoch. The library says so only to whoever comes too late, and looks at nothing before it.
+fn end_ns(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let at_the_end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    let usage = webpki::KeyUsage::client_auth();
+    let verified =
+        certificate.verify_for_usage(&[], &[], &[], at_the_end_of_time, usage, None, None);
+    match verified {
+        Err(webpki::Error::CertExpired { not_after, .. }) => {
+            not_after.as_secs().checked_mul(1_000_000_000)
+        }
+        // It was verified with the same library, so there is no other answer; without one it is no
+        // certificate that lasts.
+        _ => Some(0),
+    }
 }
 
 /// Removes `count` bytes from the front, and the memory when nothing is left.

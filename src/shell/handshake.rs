@@ -198,12 +198,15 @@ fn admit(core: &Core, asked: &Asked, wire: &Wire) -> Result<Member, Rejection> {
     if !core.gate.allows_origin(origin.as_deref()) {
         return Err(Rejection::OriginForbidden);
     }
+    let now_ns = clock::now().unix_ns;
+    let certificate = wire.session.as_ref().and_then(|session| session.client_certificate());
+    // Whatever else is shown: a session that is resumed was not verified again.
+    if certificate.as_ref().is_some_and(|certificate| certificate.is_expired(now_ns)) {
+        return Err(rejection(Denied::Expired));
+    }
     let shown = Credential::find(authorization.as_deref(), query.as_deref());
-    let credential = shown.or_else(|| {
-        let names = wire.session.as_ref()?.client_names()?;
-        Some(Credential::Certificate(names))
-    });
-    match core.gate.admit(credential.as_ref(), clock::now().unix_ns) {
+    let credential = shown.or_else(|| certificate.map(Credential::Certificate));
+    match core.gate.admit(credential.as_ref(), now_ns) {
         Ok(member) => Ok(member),
         Err(Denied::Missing) if may_wait => Ok(core.gate.stranger()),
         Err(denied) => Err(rejection(denied)),

@@ -18,7 +18,7 @@ use rustix::net::RecvFlags;
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::limits::{KEEPALIVE_S, READ_BYTES};
-use crate::protocol::tls::Session;
+use crate::protocol::tls::{ClientCertificate, Session};
 
 use super::certificates::Certificates;
 use super::doorman::{Door, Doorman};
@@ -115,10 +115,10 @@ impl Stream {
         Ok(())
     }
 
-    /// The DNS names of the peer's certificate, which was verified; none without one.
+    /// The peer's certificate, which was verified; none without one.
     #[must_use]
-    pub fn client_names(&self) -> Option<Box<[Box<str>]>> {
-        self.session.as_ref()?.client_names()
+    pub fn client_certificate(&self) -> Option<ClientCertificate> {
+        self.session.as_ref()?.client_certificate()
     }
 
     /// Reads into `buffer`; 0 when the peer will send no more.

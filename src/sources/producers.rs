@@ -27,7 +27,7 @@ use crate::shell::turns;
 use crate::sources::intake::{Intake, Refusal};
 use crate::sources::lines::{Line, Lines};
 use crate::sources::places::{Place, Places};
-use crate::sources::publisher::{Heard, Publisher, auth_required};
+use crate::sources::publisher::{Heard, Publisher, auth_expired, auth_required};
 
 /// How a source's input becomes events.
 #[derive(Debug, Clone)]
@@ -136,7 +136,17 @@ async fn enter(entrance: Rc<Entrance>, mut stream: Stream, mut publisher: Publis
             tracing::debug!(%error, "a producer's handshake failed");
             return;
         }
-        let certificate = stream.client_names().map(Credential::Certificate);
+        let certificate = stream.client_certificate();
+        // A session that is resumed was not verified again.
+        if certificate.as_ref().is_some_and(|shown| shown.is_expired(feed.now().unix_ns)) {
+            let mut reply = Vec::new();
+            auth_expired().write(&mut reply, 0);
+            // A producer that does not listen will see the end of the stream.
+            let _ = stream.write_all(&reply, REPLY_TIME).await;
+            stream.finish(Duration::from_millis(CLOSE_MS)).await;
+            return;
+        }
+        let certificate = certificate.map(Credential::Certificate);
         let gate = entrance.gate.clone();
         publisher = Publisher::new(gate, certificate.as_ref(), feed.now().unix_ns);
     }

@@ -82,10 +82,7 @@ impl Publisher {
         if gate.is_stranger(&self.member) {
             return Some(auth_required());
         }
-        self.member.grant().is_expired(now_ns).then(|| {
-            let message = Denied::Expired.text().into();
-            Refusal { code: "auth_expired", message }
-        })
+        self.member.grant().is_expired(now_ns).then(auth_expired)
     }
 
     /// Whether it may publish on `channel`.
@@ -130,6 +127,12 @@ impl Publisher {
 pub fn auth_required() -> Refusal {
     let message = "begin with the line {\"method\":\"auth\",\"params\":{\"token\":\"…\"}}".into();
     Refusal { code: "auth_required", message }
+}
+
+/// The refusal of whoever has a credential that has ended.
+#[must_use]
+pub fn auth_expired() -> Refusal {
+    Refusal { code: "auth_expired", message: Denied::Expired.text().into() }
 }
 
 /// Whether the first member of the object in `line` is `"method":"auth"`: looked at in every line,

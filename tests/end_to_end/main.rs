@@ -8,6 +8,7 @@
 
 mod access;
 mod admission;
+mod client_certificates;
 mod commands;
 mod control;
 mod drain;

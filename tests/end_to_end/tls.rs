@@ -4,12 +4,12 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use fanfare::protocol::ws::client;
 use fanfare::protocol::ws::frame::Opcode;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    KeyPair, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -20,11 +20,10 @@ use rustls::{
 
 use crate::slow::falls_off_the_log;
 use crate::support::{
-    Client, Folder, Heard, KEY, Producer, Server, connect, connect_narrow, eventually, line,
-    read_to_end,
+    Client, Folder, Heard, Server, connect, connect_narrow, eventually, line, read_to_end,
 };
 
-type Tls<S = TcpStream> = StreamOwned<ClientConnection, S>;
+pub(crate) type Tls<S = TcpStream> = StreamOwned<ClientConnection, S>;
 
 /// Who signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -46,8 +45,17 @@ impl Authority {
 
     /// A certificate for these names and its key, in one PEM.
     pub(crate) fn issue(&self, names: &[&str]) -> String {
-        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
+        self.signed(params(names))
+    }
+
+    /// The same, good until so many seconds after the Unix epoch.
+    pub(crate) fn issue_until(&self, names: &[&str], end_s: u64) -> String {
+        let mut params = params(names);
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end_s);
+        self.signed(params)
+    }
+
+    fn signed(&self, mut params: CertificateParams) -> String {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
@@ -56,7 +64,7 @@ impl Authority {
     }
 
     /// What a client is configured with that trusts it, with a certificate of its own if any.
-    fn client(
+    pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         own: Option<&str>,
@@ -79,9 +87,14 @@ impl Authority {
     }
 
     /// The same in any version, without a certificate.
-    fn any_client(&self) -> Arc<ClientConfig> {
+    pub(crate) fn any_client(&self) -> Arc<ClientConfig> {
         Arc::new(self.client(rustls::ALL_VERSIONS, None))
     }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    CertificateParams::new(names).unwrap()
 }
 
 /// A server for `localhost`, and whom to trust; its files are `own.pem` and `ca.pem`.
@@ -90,7 +103,7 @@ pub(crate) fn serve(flags: &str) -> (Server, Authority, Folder) {
 }
 
 /// The same, with these files beside them.
-fn serve_with(flags: &str, files: &[(&str, &str)]) -> (Server, Authority, Folder) {
+pub(crate) fn serve_with(flags: &str, files: &[(&str, &str)]) -> (Server, Authority, Folder) {
     let (folder, authority) = (Folder::new(), Authority::new());
     for (name, text) in files {
         folder.file(name, text);
@@ -103,20 +116,24 @@ fn serve_with(flags: &str, files: &[(&str, &str)]) -> (Server, Authority, Folder
 }
 
 /// TLS on `stream`, the handshake not begun.
-fn over<S: Read + Write>(stream: S, config: &Arc<ClientConfig>, name: &'static str) -> Tls<S> {
+pub(crate) fn over<S: Read + Write>(
+    stream: S,
+    config: &Arc<ClientConfig>,
+    name: &'static str,
+) -> Tls<S> {
     let name = ServerName::try_from(name).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), stream)
 }
 
 /// A subscriber that was welcomed.
-fn welcomed(address: SocketAddr, config: &Arc<ClientConfig>) -> Client<Tls> {
+pub(crate) fn welcomed(address: SocketAddr, config: &Arc<ClientConfig>) -> Client<Tls> {
     let mut client = Client::upgrade(over(connect(address), config, "localhost"));
     assert_eq!(client.json()["type"], "welcome");
     client
 }
 
 /// Its end, which it hears of by a close frame and then by TLS.
-fn close(mut client: Client<Tls>) {
+pub(crate) fn close(mut client: Client<Tls>) {
     client.send(Opcode::Close, &1000_u16.to_be_bytes());
     assert_eq!(client.hear(), Heard::Close(Some(1000), String::new()));
     assert_eq!(client.hear(), Heard::End, "without close_notify this is an error");
@@ -196,67 +213,6 @@ fn a_client_that_cannot_speak_http_1_is_told_so_in_the_handshake() {
     config.alpn_protocols.push(b"http/1.1".to_vec());
     let client = welcomed(server.tls.unwrap(), &Arc::new(config));
     assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
-}
-
-#[test]
-fn a_required_client_certificate_is_required() {
-    let (server, authority, _folder) = serve("--tls-client-ca FOLDER/ca.pem");
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let own = authority.issue(&["feed-1.example"]);
-        let config = Arc::new(authority.client(&[version], Some(&own)));
-        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-            let client = welcomed(server.tls.unwrap(), &config);
-            assert_eq!(client.stream.conn.handshake_kind(), Some(kind));
-        }
-        let foreign = Authority::new().issue(&["feed-1.example"]);
-        for (own, alert) in [(None, "CertificateRequired"), (Some(&*foreign), "UnknownCA")] {
-            let config = Arc::new(authority.client(&[version], own));
-            let mut stream = over(connect(server.tls.unwrap()), &config, "localhost");
-            let error = stream.write_all(b"x").and_then(|()| stream.read(&mut [0]).map(drop));
-            let error = error.unwrap_err().to_string();
-            assert!(error.contains(alert) || error.contains("HandshakeFailure"), "{error}");
-        }
-    }
-}
-
-#[test]
-fn an_optional_client_certificate_is_optional() {
-    let (server, authority, _folder) =
-        serve("--tls-client-ca FOLDER/ca.pem --tls-client-certificates optional");
-    let own = authority.issue(&["feed-1.example"]);
-    for own in [None, Some(&*own)] {
-        let config = Arc::new(authority.client(rustls::ALL_VERSIONS, own));
-        close(welcomed(server.tls.unwrap(), &config));
-    }
-}
-
-#[test]
-fn a_client_certificate_is_a_credential() {
-    let folder = Folder::new();
-    let rules = "[[certificate]]\nname = \"feed-1.example\"\nsubscribe = [\"a.>\"]\n";
-    let access = folder.file("access.toml", rules);
-    let (server, authority, _folder) = serve(&format!(
-        "--tls-client-ca FOLDER/ca.pem --tls-client-certificates optional --auth-timeout 0ms \
-        --access {access}"
-    ));
-    let own = authority.issue(&["feed-1.example"]);
-    let config = Arc::new(authority.client(rustls::ALL_VERSIONS, Some(&own)));
-    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-        let mut client = welcomed(server.tls.unwrap(), &config);
-        assert_eq!(client.stream.conn.handshake_kind(), Some(kind));
-        assert_eq!(client.subscribe(&["a.b"])["success"], true);
-        assert_eq!(client.subscribe(&["b.a"])["error"]["code"], "forbidden");
-    }
-    let unknown = authority.issue(&["feed-2.example"]);
-    for own in [None, Some(&*unknown)] {
-        let config = Arc::new(authority.client(rustls::ALL_VERSIONS, own));
-        let mut stream = over(connect(server.tls.unwrap()), &config, "localhost");
-        let mut request = Vec::new();
-        client::write_request(&mut request, "localhost", "/v1", KEY, None, None);
-        stream.write_all(&request).unwrap();
-        let answer = read_to_end(&mut stream);
-        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-    }
 }
 
 /// A connection that remembers what it read.
@@ -464,58 +420,4 @@ fn a_changed_certificate_is_served_to_those_who_come_then() {
 
     server.signal("HUP");
     eventually("SIGHUP reads it again", || server.log().contains("certificates were read again"));
-}
-
-#[test]
-fn a_client_certificate_is_a_credential_for_subscribers_and_producers() {
-    let flags = "--tls-client-ca FOLDER/ca.pem --tls-client-certificates optional \
-        --access FOLDER/access.toml --auth-timeout 5s --source tls://127.0.0.1:0";
-    let rules = "[[certificate]]\nname = \"desk.example\"\nsubscribe = [\"quote.>\"]\n\
-        [[certificate]]\nname = \"feed.example\"\npublish = [\"quote.*\"]\n";
-    let (server, authority, _folder) = serve_with(flags, &[("access.toml", rules)]);
-    let with = |name: Option<&str>| {
-        let own = name.map(|name| authority.issue(&[name]));
-        Arc::new(authority.client(rustls::ALL_VERSIONS, own.as_deref()))
-    };
-    let mut desk = welcomed(server.tls.unwrap(), &with(Some("desk.example")));
-    assert_eq!(desk.subscribe(&["quote.a"])["success"], true);
-    let reply = desk.subscribe(&["trade.a"]);
-    assert_eq!(reply["result"][0]["error"]["code"], "forbidden", "{reply}");
-    let mut nobody = welcomed(server.tls.unwrap(), &with(Some("other.example")));
-    assert_eq!(nobody.subscribe(&["quote.a"])["error"]["code"], "auth_required");
-
-    let source = server.sources.iter().find_map(|url| url.strip_prefix("tls://")).unwrap();
-    let producer = |config: &Arc<ClientConfig>| {
-        Producer::new(over(connect(source.parse().unwrap()), config, "localhost"))
-    };
-    let mut feed = producer(&with(Some("feed.example")));
-    feed.send(&(line("quote.a", "1") + &line("trade.a", "2") + &line("quote.a", "3")));
-    let reply = feed.reply();
-    assert_eq!((&reply["line"], &reply["error"]["code"]), (&2.into(), &"forbidden".into()));
-    assert_eq!([desk.data(), desk.data()], ["1", "3"]);
-    // Many records, cut anywhere, and replies to read at the end.
-    let lines: String = (0..20_000).map(|number| line("quote.a", &number.to_string())).collect();
-    feed.send(&lines);
-    for number in 0..20_000 {
-        assert_eq!(desk.data(), number.to_string());
-    }
-    feed.send("oops\n");
-    assert_eq!(feed.reply()["line"], 20_004);
-
-    for name in [None, Some("other.example")] {
-        let mut stranger = producer(&with(name));
-        stranger.publish("quote.a", "0");
-        assert_eq!(stranger.reply()["error"]["code"], "auth_required");
-        assert!(stranger.has_ended(), "with word of TLS, not by a cut");
-    }
-    // Without TLS, half of it, or too late: nobody is let in and the source goes on.
-    let mut plain = connect(source.parse().unwrap());
-    plain.write_all(line("quote.a", "0").as_bytes()).unwrap();
-    let _refused = plain.read_to_end(&mut Vec::new());
-    let mut mute = connect(source.parse().unwrap());
-    mute.write_all(&[22, 3, 1]).unwrap();
-    assert!(matches!(mute.read(&mut [0; 8]), Ok(0) | Err(_)));
-    feed.publish("quote.b", "4");
-    feed.publish("quote.a", "5");
-    assert_eq!(desk.data(), "5");
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::access::{Credential, Denied};
+use crate::protocol::tls::ClientCertificate;
 
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -16,6 +17,11 @@ fn parsed(text: &str) -> Result<Access, Problems> {
         "empty" => Ok(br#"{"keys":[]}"#.to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
     })
+}
+
+fn certificate(names: &[&str], end_ns: Option<u64>) -> Credential {
+    let names = names.iter().map(|&name| name.into()).collect();
+    Credential::Certificate(ClientCertificate { names, end_ns })
 }
 
 #[test]
@@ -54,12 +60,9 @@ fn every_kind_of_holder_has_its_rights() {
     let status = Pattern::parse("status.a").unwrap();
     let nobody = shown(None).unwrap();
     assert!(nobody.may_subscribe(&status) && !nobody.may_publish("status.a"));
-    let certificate = |name: &str| {
-        let names = ["other.example".into(), name.into()];
-        shown(Some(Credential::Certificate(names.into()))).unwrap()
-    };
-    assert!(certificate("feed-1.EXAMPLE").may_publish("any"));
-    assert_eq!(certificate("feed-2.example").identity, Identity::Anyone, "it proves nothing");
+    let holder = |name: &str| shown(Some(certificate(&["other.example", name], None))).unwrap();
+    assert!(holder("feed-1.EXAMPLE").may_publish("any"));
+    assert_eq!(holder("feed-2.example").identity, Identity::Anyone, "it proves nothing");
     let wrong = shown(Some(Credential::Bearer("desk-7.wrong".into())));
     assert_eq!(wrong, Err(Denied::Invalid), "a wrong key is not the same as none");
 
@@ -85,12 +88,17 @@ fn rules_that_change_leave_to_each_what_they_still_allow() {
     };
     let access = parsed(&text("")).unwrap();
     let key = access.authenticate(Some(&Credential::Bearer("a.test".into())), 0).unwrap();
-    let names = Credential::Certificate(["c".into()].into());
-    let certificate = access.authenticate(Some(&names), 0).unwrap();
+    let shown = certificate(&["c"], Some(7));
+    let certificate = access.authenticate(Some(&shown), 6).unwrap();
+    assert_eq!(certificate.expires_ns, Some(7));
+    for rules in [&access, &Access::open()] {
+        assert_eq!(rules.authenticate(Some(&shown), 7), Err(Denied::Expired));
+    }
     assert!(!key.may_publish("x"));
     let newer = parsed(&text("publish = [\"x\"]")).unwrap();
     assert!(newer.current(&key).unwrap().may_publish("x"));
-    assert!(newer.current(&certificate).is_some());
+    let current = newer.current(&certificate).unwrap();
+    assert_eq!(current.expires_ns, Some(7), "newer rules do not make it last");
     let rotated = parsed(&text("").replace(DIGEST, &DIGEST.replace('9', "8"))).unwrap();
     assert_eq!(rotated.current(&key), None, "its secret is another one now");
     let closed = parsed("[anonymous]\nsubscribe = [\">\"]").unwrap();
