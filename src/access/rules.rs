@@ -91,13 +91,20 @@ impl Access {
         let parts: Vec<_> =
             entries.iter().map(|(key, text)| (format!("{bucket} {key}"), &**text)).collect();
         let parts = parts.iter().map(|(name, text)| (&**name, *text));
-        Ok(file::parse(parts, &mut |name| match Path::new(name) {
-            path if path.is_absolute() => read(path),
-            _ => Err(io::Error::other("it is in a bucket, so the path must be absolute")),
-        })?)
+        let mut files = Vec::new();
+        let mut read_absolute = |name: &str| {
+            let path = Path::new(name);
+            if !path.is_absolute() {
+                return Err(io::Error::other("it is in a bucket, so the path must be absolute"));
+            }
+            files.push(path.to_owned());
+            read(path)
+        };
+        let access = file::parse(parts, &mut read_absolute)?;
+        Ok(Self { files, ..access })
     }
 
-    /// The files that the rules came from: when one changes, [`Self::load`] finds other rules.
+    /// The files that the rules came from, or that they name: when one changes, they are others.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files

@@ -89,7 +89,7 @@ impl Reloads {
             Ok(()) => reloaded.done.push(what.to_owned()),
             Err(error) => reloaded.wrong.push(error),
         };
-        if !self.rules.is_empty() {
+        if self.bucket.is_some() || !self.rules.is_empty() {
             note(RULES, self.reload_rules());
         }
         if let Some(certificates) = &self.certificates {
@@ -117,10 +117,9 @@ impl Reloads {
     }
 
     /// Puts rules in force that have come from a bucket.
-    pub(super) fn take_rules(&self) {
-        let Some(bucket) = &self.bucket else { return };
-        if let Some(result) = bucket.take(&self.gate) {
-            log(RULES, result.map_err(|error| error.to_string()));
+    pub(super) fn take_rules(&mut self) {
+        if self.bucket.as_mut().is_some_and(Bucket::take) {
+            log(RULES, self.reload_rules());
         }
     }
 
@@ -137,7 +136,11 @@ impl Reloads {
     fn reload_rules(&mut self) -> Result<(), String> {
         // Before they are read: a change in between is then seen at the next look.
         self.rules = stamps(&self.gate);
-        let result = self.gate.reload().map_err(|error| error.to_string());
+        let result = match &self.bucket {
+            Some(bucket) => bucket.read().map(|access| self.gate.replace(access)),
+            None => self.gate.reload(),
+        };
+        let result = result.map_err(|error| error.to_string());
         if result.is_ok() {
             // They may name other files now; those that were there before keep their stamps.
             let before = std::mem::replace(&mut self.rules, stamps(&self.gate));

@@ -14,15 +14,21 @@ use crate::nats::bucket::{self, Entries};
 #[derive(Debug)]
 pub(super) struct Bucket {
     address: NatsBucket,
+    /// As they were told last, whether or not they are in force: files that they name may change.
+    entries: Entries,
     changes: Receiver<Entries>,
 }
 
 impl Bucket {
-    /// Puts the newest entries in force, if there are any that were not; what came of it.
-    pub(super) fn take(&self, gate: &Gate) -> Option<Result<(), AccessError>> {
-        let entries = self.changes.try_iter().last()?;
-        let access = Access::of_entries(&self.address.to_string(), &entries);
-        Some(access.map(|access| gate.replace(access)))
+    /// Takes the newest entries; whether there are any that were not taken before.
+    pub(super) fn take(&mut self) -> bool {
+        let newest = self.changes.try_iter().last();
+        newest.map(|entries| self.entries = entries).is_some()
+    }
+
+    /// The rules of its entries, with the files that they name as these are now.
+    pub(super) fn read(&self) -> Result<Access, AccessError> {
+        Access::of_entries(&self.address.to_string(), &self.entries)
     }
 }
 
@@ -33,8 +39,8 @@ pub(super) fn open(source: Option<&AccessSource>) -> Result<(Gate, Option<Bucket
         Some(AccessSource::File(path)) => Ok((Gate::load(Some(path))?, None)),
         Some(AccessSource::Bucket(address)) => {
             let (entries, changes) = bucket::watch(address)?;
-            let access = Access::of_entries(&address.to_string(), &entries)?;
-            Ok((Gate::new(access), Some(Bucket { address: address.clone(), changes })))
+            let bucket = Bucket { address: address.clone(), entries, changes };
+            Ok((Gate::new(bucket.read()?), Some(bucket)))
         }
     }
 }

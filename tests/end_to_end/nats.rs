@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
+use crate::access::now_s;
 use crate::nats_server::NatsServer;
-use crate::support::{Client, Heard, Server, connect, eventually, fanfare, line};
+use crate::support::{Client, Folder, Heard, Server, connect, eventually, fanfare, line};
 
 /// A node of a stream.
 pub(crate) fn node(nats: &NatsServer, options: &str) -> Server {
@@ -315,6 +317,52 @@ fn access_rules_in_a_bucket_are_in_force_as_they_change() {
     nats.put("$KV.rules.all", "[anonymous]\nsubscribe = [\"quote.>\"]\n");
     assert_eq!(control(&mut client, "unsubscribed")["cause"], "forbidden");
     assert!(may(&mut client, "quote.A") && !may(&mut client, "trade.A"));
+}
+
+#[test]
+fn a_key_file_that_a_bucket_names_is_read_again_when_it_changes_and_on_reload() {
+    let Some(nats) = NatsServer::start() else { return };
+    bucket(&nats);
+    let folder = Folder::new();
+    let (file, control) = (folder.path("secret"), folder.path("control.sock"));
+    let put = |file: &str| {
+        let keys = format!("keys = [{{ algorithm = \"HS256\", file = \"{file}\" }}]");
+        let rules = format!("[token]\nalgorithms = [\"HS256\"]\n{keys}\nsubscribe = [\">\"]\n");
+        nats.put("$KV.rules.tokens", &rules);
+    };
+    let keys = ["a", "b", "c"].map(|name| name.repeat(40));
+    let token = |key: &str| {
+        let claims = json!({ "sub": "alice", "exp": now_s() + 3_600 });
+        let key = EncodingKey::from_secret(key.as_bytes());
+        jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
+    };
+    folder.file("secret", &keys[0]);
+    put(&file);
+    let flags = format!("--access {}", nats.stream("rules", "").replace("nats:", "nats-kv:"));
+    let server = Server::start(&format!("{flags} --control {control}"));
+    let open = |key: &str| {
+        let mut client = Client::connect(&server);
+        let auth = json!({ "method": "auth", "params": { "token": token(key) } });
+        let is_good = client.ask(&auth.to_string())["success"] == true;
+        (client, is_good)
+    };
+    let good = |key: &str| {
+        let (client, is_good) = open(key);
+        assert!(is_good, "{}", server.log());
+        client
+    };
+    let mut first = good(&keys[0]);
+    folder.file("secret", &keys[1]);
+    let output = fanfare(&format!("reload {control}")).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(said, "reloaded: access rules\n");
+    let mut second = good(&keys[1]);
+    assert_eq!(first.closed(), 4003);
+    assert!(!open(&keys[0]).1, "its issuer's key is gone");
+
+    folder.file("secret", &keys[2]);
+    assert_eq!(second.closed(), 4003);
+    good(&keys[2]);
 }
 
 #[test]
