@@ -5,10 +5,8 @@
 //! nothing, and settings that are wrong change nothing at all.
 
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::rules::Bucket;
 use crate::access::Gate;
@@ -17,6 +15,7 @@ use crate::config::changes::{Changes, changes};
 use crate::config::resolve::{Resolved, Values};
 use crate::shell::certificates::Certificates;
 use crate::shell::changeable::InForce;
+use crate::shell::stamp::{Stamp, stamp};
 
 /// How the settings of a server are read again.
 pub struct Reread {
@@ -55,11 +54,12 @@ pub(super) struct Reloads {
     /// Where the rules come from, if not from files.
     bucket: Option<Bucket>,
     /// What the files of the access rules were like when they were last read.
-    rules: Vec<Stamp>,
+    rules: Vec<(PathBuf, Stamp)>,
+    /// What was wrong with the rules when they were last read.
+    wrong_rules: Option<String>,
+    /// The same of the certificates.
+    wrong_certificates: Option<String>,
 }
-
-/// A file, when it was last changed, and its length; none if it cannot be looked at.
-type Stamp = (PathBuf, Option<(SystemTime, u64)>);
 
 impl Reloads {
     pub(super) fn new(
@@ -70,7 +70,16 @@ impl Reloads {
         bucket: Option<Bucket>,
     ) -> Self {
         let rules = stamps(&gate);
-        Self { settings, in_force, gate, certificates, bucket, rules }
+        Self {
+            settings,
+            in_force,
+            gate,
+            certificates,
+            bucket,
+            rules,
+            wrong_rules: None,
+            wrong_certificates: None,
+        }
     }
 
     /// Reads everything again.
@@ -85,15 +94,19 @@ impl Reloads {
                 reloaded.after_restart = after_restart;
             }
         }
-        let mut note = |what: &str, result: Result<(), String>| match result {
-            Ok(()) => reloaded.done.push(what.to_owned()),
-            Err(error) => reloaded.wrong.push(error),
+        let mut note = |what: &str, result: Result<(), String>| {
+            match &result {
+                Ok(()) => reloaded.done.push(what.to_owned()),
+                Err(error) => reloaded.wrong.push(error.clone()),
+            }
+            result.err()
         };
         if self.bucket.is_some() || !self.rules.is_empty() {
-            note(RULES, self.reload_rules());
+            self.wrong_rules = note(RULES, self.reload_rules());
         }
         if let Some(certificates) = &self.certificates {
-            note(CERTIFICATES, certificates.reload().map_err(|error| error.to_string()));
+            let result = certificates.reload().map_err(|error| error.to_string());
+            self.wrong_certificates = note(CERTIFICATES, result);
         }
         reloaded
     }
@@ -119,17 +132,24 @@ impl Reloads {
     /// Puts rules in force that have come from a bucket.
     pub(super) fn take_rules(&mut self) {
         if self.bucket.as_mut().is_some_and(Bucket::take) {
-            log(RULES, self.reload_rules());
+            let result = self.reload_rules();
+            log(RULES, result, &mut self.wrong_rules);
         }
     }
 
-    /// Reads again what has changed since it was last read or tried to be.
+    /// Reads again what has changed since it was last read, and what was wrong then: the cause may
+    /// be mended without a change of a file that is watched.
     pub(super) fn reload_changed(&mut self) {
-        if stamps(&self.gate) != self.rules {
-            log(RULES, self.reload_rules());
+        if self.wrong_rules.is_some() || stamps(&self.gate) != self.rules {
+            let result = self.reload_rules();
+            log(RULES, result, &mut self.wrong_rules);
         }
-        if let Some(certificates) = self.certificates.as_ref().filter(|files| files.changed()) {
-            log(CERTIFICATES, certificates.reload().map_err(|error| error.to_string()));
+        let is_wrong = self.wrong_certificates.is_some();
+        if let Some(certificates) = self.certificates.as_ref()
+            && (is_wrong || certificates.changed())
+        {
+            let result = certificates.reload().map_err(|error| error.to_string());
+            log(CERTIFICATES, result, &mut self.wrong_certificates);
         }
     }
 
@@ -157,18 +177,21 @@ impl Reloads {
 const RULES: &str = "access rules";
 const CERTIFICATES: &str = "certificates";
 
-fn stamps(gate: &Gate) -> Vec<Stamp> {
+fn stamps(gate: &Gate) -> Vec<(PathBuf, Stamp)> {
     let stamp = |path: PathBuf| {
-        let file = fs::metadata(&path).ok();
-        let stamp = file.and_then(|file| Some((file.modified().ok()?, file.len())));
+        let stamp = stamp(&path);
         (path, stamp)
     };
     gate.files().into_iter().map(stamp).collect()
 }
 
-fn log(what: &str, result: Result<(), String>) {
-    match result {
+/// Logs what came of a change, and notes what is wrong; what was wrong in the same way before was
+/// logged then.
+fn log(what: &str, result: Result<(), String>, wrong: &mut Option<String>) {
+    match &result {
         Ok(()) => tracing::info!("{what} have changed and are in force"),
+        Err(error) if wrong.as_ref() == Some(error) => {}
         Err(error) => tracing::error!("{what} have changed, and those before stay: {error}"),
     }
+    *wrong = result.err();
 }

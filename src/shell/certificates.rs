@@ -9,7 +9,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -24,6 +23,8 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 
 use crate::config::{CertificateFiles, TlsSettings};
 use crate::protocol::tls::dns_names;
+
+use super::stamp::{Stamp, stamp};
 
 /// Why certificates cannot be used: which file, and the cure.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +89,6 @@ pub struct Certificates {
     /// What the files were like when they were last looked at.
     stamps: ArcSwap<Vec<Stamp>>,
 }
-
-/// When a file was last changed, and its length; none if it cannot be looked at.
-type Stamp = Option<(SystemTime, u64)>;
 
 #[derive(Debug)]
 struct InForce {
@@ -283,13 +281,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 /// Every file that `settings` name, as it is now.
 fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
     let certificates = settings.certificates.iter().flat_map(|files| [&files.chain, &files.key]);
-    certificates
-        .chain(&settings.client_ca)
-        .map(|path| {
-            let file = fs::metadata(path).ok()?;
-            Some((file.modified().ok()?, file.len()))
-        })
-        .collect()
+    certificates.chain(&settings.client_ca).map(|path| stamp(path)).collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod sealer;
 pub mod shard_loop;
 pub mod signals;
 mod sockets;
+pub mod stamp;
 pub mod steering;
 mod stopwatch;
 pub mod supervisor;

@@ -330,7 +330,7 @@ fn a_key_file_that_a_bucket_names_is_read_again_when_it_changes_and_on_reload() 
         let rules = format!("[token]\nalgorithms = [\"HS256\"]\n{keys}\nsubscribe = [\">\"]\n");
         nats.put("$KV.rules.tokens", &rules);
     };
-    let keys = ["a", "b", "c"].map(|name| name.repeat(40));
+    let keys = ["a", "b", "c", "d"].map(|name| name.repeat(40));
     let token = |key: &str| {
         let claims = json!({ "sub": "alice", "exp": now_s() + 3_600 });
         let key = EncodingKey::from_secret(key.as_bytes());
@@ -362,7 +362,14 @@ fn a_key_file_that_a_bucket_names_is_read_again_when_it_changes_and_on_reload() 
 
     folder.file("secret", &keys[2]);
     assert_eq!(second.closed(), 4003);
-    good(&keys[2]);
+    let mut third = good(&keys[2]);
+
+    // A file that is there only after the entry that names it.
+    put(&folder.path("later"));
+    eventually("it is missed", || server.log().contains("later"));
+    folder.file("later", &keys[3]);
+    assert_eq!(third.closed(), 4003);
+    good(&keys[3]);
 }
 
 #[test]

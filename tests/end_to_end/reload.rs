@@ -104,3 +104,20 @@ fn what_is_in_force_beside_a_file_that_is_wrong_is_said() {
     let rest = "in force all the same: settings (address_connections_max)";
     assert!(text.trim_end().ends_with(rest), "{text}");
 }
+
+#[test]
+fn what_could_not_be_read_is_tried_again_until_it_can() {
+    let folder = Folder::new();
+    let rules = "[anonymous]\nsubscribe = [\">\"]\n";
+    let access = folder.file("access.toml", rules);
+    let server = Server::start(&format!("--access {access}"));
+    let mut client = Client::subscribed(&server, "a");
+    // Rules that name a file which comes later.
+    let keys = "keys = [{ algorithm = \"HS256\", file = \"secret\" }]";
+    folder.file("access.toml", &format!("[token]\nalgorithms = [\"HS256\"]\n{keys}\n"));
+    eventually("the file is missed", || server.log().contains("cannot read `secret`"));
+    folder.file("secret", &"s".repeat(40));
+    eventually("it is taken", || server.log().contains("have changed and are in force"));
+    assert_eq!(client.closed(), 4003, "the rules without [anonymous] are in force");
+    assert_eq!(server.log().matches("cannot read `secret`").count(), 1, "said once");
+}

@@ -2,8 +2,10 @@
 //!
 //! Not here: handshakes (`tests/end_to_end`). Invariant: each test has a folder of its own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
@@ -143,4 +145,35 @@ fn tickets_outlive_a_reload_unless_other_authorities_vouch_for_clients() {
     certificates.reload().unwrap();
     assert!(!certificates.changed());
     assert_eq!(ticketer().decrypt(&ticket), None);
+}
+
+#[test]
+fn a_change_of_the_mode_alone_is_noticed_and_one_whose_time_was_set_back() {
+    let folder = Folder::new();
+    let (chain, key) = made("a.example");
+    let path = folder.write("both.pem", &(chain + &key));
+    let certificates = Certificates::load(&folder.settings("both.pem", "both.pem")).unwrap();
+    assert!(!certificates.changed());
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let length = fs::read(&path).unwrap().len();
+    until_noticed(&certificates, |is_odd| {
+        let mode = if is_odd { 0o600 } else { 0o640 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    });
+    certificates.reload().unwrap();
+    until_noticed(&certificates, |is_odd| {
+        fs::write(&path, if is_odd { "a" } else { "b" }.repeat(length)).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    });
+}
+
+/// Changes a file until that is noticed: the kernel's clock for files moves in steps.
+fn until_noticed(certificates: &Certificates, change: impl Fn(bool)) {
+    let begun = Instant::now();
+    let mut is_odd = false;
+    while !certificates.changed() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "not noticed");
+        is_odd = !is_odd;
+        change(is_odd);
+    }
 }
