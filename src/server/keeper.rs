@@ -33,10 +33,14 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Works until the server stops or has handed over.
+    /// Works until the server stops. One that has handed over is asked no more, and rules hold for
+    /// those who are left there all the same.
     pub(super) fn run(mut self) {
         let mut looked_ns = clock::now().monotonic_ns;
-        while !self.drain.life.is_stopping() && !self.drain.life.is_handed_over() {
+        while !self.drain.life.is_stopping() {
+            if self.drain.life.is_handed_over() {
+                (self.control, self.listeners) = (None, Vec::new());
+            }
             if let Err(error) = self.serve_next() {
                 tracing::warn!(%error, "a request at the control socket has failed");
             }

@@ -222,7 +222,7 @@ impl Server {
 
     /// Asks to read settings, certificates and access rules again; what comes of it is logged.
     pub fn reload(&self) {
-        // The keeper has ended when the server stops or has handed over.
+        // The keeper has ended when the server stops.
         let _ = self.reload.send(());
     }
 

@@ -402,3 +402,29 @@ fn a_successor_that_the_server_before_does_not_make_way_for_ends_itself() {
         assert_eq!(ready, "");
     }
 }
+
+#[test]
+fn a_server_that_has_handed_over_still_takes_changes_of_rules() {
+    let folder = Folder::new();
+    let control = folder.path("control.sock");
+    let access = folder.file("access.toml", "[anonymous]\nsubscribe = [\">\"]\n");
+    let flags = format!("--control {control} --drain 60m --access {access}");
+    let old = Server::start(&flags);
+    let mut clients: Vec<_> = (0..8).map(|_| Client::subscribed(&old, "a")).collect();
+    let new = Server::start(&format!("{flags} --take-over {control}"));
+    // Those whose turn to go is not before all this is over.
+    clients.retain_mut(|client| notice(client)["retry_after_ms"].as_u64().unwrap() > 120_000);
+    assert!(!clients.is_empty());
+    // Once by itself, and once because it is asked to.
+    folder.file("access.toml", "[anonymous]\nsubscribe = [\"b\"]\n");
+    for client in &mut clients {
+        let gone = client.json();
+        assert_eq!((&gone["type"], &gone["cause"]), (&"unsubscribed".into(), &"forbidden".into()));
+    }
+    folder.file("access.toml", "[[certificate]]\nname = \"nobody.example\"\n");
+    old.signal("HUP");
+    assert!(clients.iter_mut().all(|client| client.closed() == 4003));
+    // Its control socket is the successor's.
+    assert_eq!(run(&format!("status {control}")).1, "serving, 0 clients\n");
+    drop(new);
+}
