@@ -254,10 +254,14 @@ pub const ADDRESSES_MAX: usize = 1 << 20;
 /// Milliseconds between two looks for addresses that count no longer.
 pub const ADDRESSES_MS: u64 = 10_000;
 
-/// Refused connections of one shard that are waited for at once, so that they can ask and read the
-/// answer; more are cut. Enough for the clients of a restart that has gone wrong, and what a flood
-/// may hold of descriptors beside [`HANDSHAKES_MAX`].
+/// Refused connections of one shard that are waited for at once while half of its descriptors are
+/// free, so that they can ask and read the answer; more are cut. Enough for the clients of a
+/// restart that has gone wrong.
 pub const REFUSALS_MAX: usize = 1_024;
+
+/// The same of all shards together where descriptors are scarce, each of which has one at least;
+/// they are among [`DESCRIPTORS_SPARE`].
+pub const REFUSALS_SPARE: usize = 64;
 
 /// Milliseconds that a client has to show a credential by command (default).
 pub const AUTH_MS: u64 = 5_000;
@@ -404,8 +408,9 @@ pub const LAG_MERGE_MS: u64 = 200;
 /// `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4_096;
 
-/// File descriptors that the process needs beside its connections.
-pub const DESCRIPTORS_SPARE: u64 = 128;
+/// File descriptors that the process needs beside its connections: 128 for files, rings, listeners,
+/// the control socket and admin requests, and [`REFUSALS_SPARE`].
+pub const DESCRIPTORS_SPARE: u64 = 192;
 
 /// Bytes of locked memory that one glommio executor asks for.
 pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
@@ -584,3 +589,4 @@ const _: () = assert!(
 );
 const _: () = assert!(8 * JOURNAL_TABLE_ENTRIES + 16 <= JOURNAL_RECORD_BYTES_MAX);
 const _: () = assert!(CHANNEL_BYTES_MAX <= 255 && KEY_BYTES_MAX <= 255, "lengths of one byte");
+const _: () = assert!(DESCRIPTORS_SPARE == 128 + REFUSALS_SPARE as u64, "each has its part");

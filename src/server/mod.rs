@@ -151,6 +151,7 @@ impl Server {
             mailboxes: &mailboxes,
             desks: desks.unwrap_or_default(),
             ingest: Some(ingest),
+            descriptors: connections_allowed,
         };
         server.start_shards(settings, &shard_settings, parts, &mut ticks)?;
         let mut next_ticks = || ticks.pop().expect("one for each executor");
@@ -311,7 +312,7 @@ impl Server {
         &mut self,
         settings: &Settings,
         shard_settings: &ShardSettings,
-        Parts { entrances, rings, mailboxes, desks, mut ingest }: Parts<'_>,
+        Parts { entrances, rings, mailboxes, desks, mut ingest, descriptors }: Parts<'_>,
         ticks: &mut Vec<Ticks>,
     ) -> Result<(), StartError> {
         let addresses = Arc::new(Addresses::default());
@@ -329,6 +330,7 @@ impl Server {
                 life: Arc::clone(&self.drain.life),
                 in_force: Arc::clone(&self.drain.in_force),
                 addresses: Arc::clone(&addresses),
+                descriptors,
                 sockets: settings.sockets,
                 spin: settings.spin,
                 guest: ingest.take_if(|_| host == Some(number)),
@@ -394,6 +396,8 @@ struct Parts<'a> {
     desks: Vec<Desk>,
     /// For the shard on its core, if there is one.
     ingest: Option<Guest>,
+    /// That each may hold for its connections.
+    descriptors: usize,
 }
 
 /// Executors of a server: one for each shard, one for the sources, one for the admin pages.

@@ -3,6 +3,8 @@
 //! Not here: who may come in (`admission`). Invariant: what was taken is counted as a
 //! handshake at once.
 
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,15 +41,7 @@ pub(super) async fn run(core: Rc<Core>, entrance: Entrance) {
         match taken {
             Ok((socket, peer)) => {
                 core.begin_handshake();
-                let stream = net::stream(socket);
-                let tls = entrance.certificates.as_deref();
-                let wire = || Wire::accepted(stream, core.socket_settings, tls);
-                let Some(wire) = lane::step(&core, wire).await else {
-                    core.end_handshake();
-                    continue;
-                };
-                let task = handshake::serve(Rc::clone(&core), wire, peer);
-                executor::spawn_into(core.handshakes, task);
+                take(&core, &entrance, socket, peer).await;
                 executor::yield_if_needed().await;
             }
             Err(error) => {
@@ -55,6 +49,28 @@ pub(super) async fn run(core: Rc<Core>, entrance: Entrance) {
                 tracing::warn!(shard = core.number, %error, "accept failed; raise `ulimit -n`?");
                 executor::sleep(Duration::from_millis(RETRY_MS)).await;
             }
+        }
+    }
+}
+
+/// Leaves a connection that was taken to a handshake, or to its refusal. Who may not even be
+/// refused in words is cut here, before it costs anything.
+async fn take(core: &Rc<Core>, entrance: &Entrance, socket: OwnedFd, peer: Option<IpAddr>) {
+    let tls = entrance.certificates.as_deref();
+    let wire = || Wire::accepted(net::stream(socket), core.socket_settings, tls);
+    match lane::step(core, || core.admit(peer)).await {
+        Ok(permit) => {
+            let Some(wire) = lane::step(core, wire).await else { return core.end_handshake() };
+            let task = handshake::serve(Rc::clone(core), wire, permit, peer);
+            executor::spawn_into(core.handshakes, task);
+        }
+        Err(rejection) => {
+            core.count_refusal(Some(rejection));
+            core.end_handshake();
+            let Some(lingering) = core.linger() else { return };
+            let Some(wire) = lane::step(core, wire).await else { return };
+            let task = handshake::refuse(Rc::clone(core), wire, rejection, lingering);
+            executor::spawn_into(core.handshakes, task);
         }
     }
 }

@@ -5,12 +5,13 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::{AddressLimits, Addresses, Network, Permit};
 use crate::limits::{
-    ACCEPT_AHEAD_MS, REFUSALS_MAX, RETRY_AFTER_SECONDS_MAX, RETRY_AFTER_SECONDS_MIN,
+    ACCEPT_AHEAD_MS, REFUSALS_MAX, REFUSALS_SPARE, RETRY_AFTER_SECONDS_MAX, RETRY_AFTER_SECONDS_MIN,
 };
 use crate::protocol::ws::handshake::Rejection;
 
@@ -31,13 +32,39 @@ pub(super) struct Admission {
     under_way: Cell<usize>,
     /// Refused connections that are waited for, so that they can read why.
     lingering: Cell<usize>,
+    /// Descriptors that this shard may hold for connections and handshakes.
+    descriptors: usize,
+    /// Those that it has beside them for the refused.
+    spare: usize,
+}
+
+/// What counts a connection of an address, if those are limited.
+pub(super) type Counted = Option<Permit<Network>>;
+
+/// A refused connection that is waited for, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lingering(Rc<Core>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let lingering = &self.0.admission.lingering;
+        lingering.set(lingering.get() - 1);
+    }
 }
 
 impl Admission {
-    pub(super) const fn new(in_force: Arc<InForce>, addresses: Arc<Addresses>) -> Self {
+    /// One of `shards`, each of which may hold so many `descriptors`.
+    pub(super) fn new(
+        in_force: Arc<InForce>,
+        addresses: Arc<Addresses>,
+        descriptors: usize,
+        shards: usize,
+    ) -> Self {
         Self {
             in_force,
             addresses,
+            descriptors,
+            spare: (REFUSALS_SPARE / shards).max(1),
             next_ns: Cell::new(0),
             under_way: Cell::new(0),
             lingering: Cell::new(0),
@@ -55,17 +82,6 @@ impl Admission {
         if wait_ns > 0 {
             executor::sleep(Duration::from_nanos(wait_ns)).await;
         }
-    }
-
-    /// Whether a refused connection may be waited for; if so, [`Self::has_lingered`] follows.
-    pub(super) fn may_linger(&self) -> bool {
-        let is_few = self.lingering.get() < REFUSALS_MAX;
-        self.lingering.set(self.lingering.get() + usize::from(is_few));
-        is_few
-    }
-
-    pub(super) fn has_lingered(&self) {
-        self.lingering.set(self.lingering.get() - 1);
     }
 
     /// Forgets addresses that count no longer.
@@ -89,11 +105,11 @@ impl Core {
 
     /// Decides whether a handshake that has begun may go on; what is returned counts the connection
     /// of an address until it is dropped.
-    pub(super) fn admit(&self, peer: Option<IpAddr>) -> Result<Option<Permit<Network>>, Rejection> {
+    pub(super) fn admit(&self, peer: Option<IpAddr>) -> Result<Counted, Rejection> {
         let Admission { in_force, addresses, under_way, .. } = &self.admission;
         let others = under_way.get() - 1;
         let settings = in_force.load().admission;
-        if others >= settings.handshakes_max || !self.has_room(others) {
+        if others >= settings.handshakes_max || !self.has_room(others) || !self.has_descriptor() {
             return Err(at_capacity());
         }
         let Some(peer) = peer else { return Ok(None) };
@@ -105,6 +121,42 @@ impl Core {
         admitted.map_err(|too_many| Rejection::TooMany {
             reason: too_many.text(),
             retry_after_s: retry_after_s(),
+        })
+    }
+
+    /// Whether a new connection may go on to its upgrade, beside so many others.
+    fn has_room(&self, upgrading: usize) -> bool {
+        (self.life.is_ready() || self.is_handed_over()) && self.shard.borrow().has_room(upgrading)
+    }
+
+    /// Whether only those are left that came before a successor took the listeners.
+    fn is_handed_over(&self) -> bool {
+        self.life.is_handed_over() && !self.is_stopping()
+    }
+
+    /// Descriptors of connections, those that are half open included, and of handshakes.
+    fn held(&self) -> usize {
+        let open = self.shard.borrow().connection_count();
+        open + self.sockets.borrow().half_open() + self.admission.under_way.get()
+    }
+
+    /// Whether the one that has just come is not one too many: who is refused may hold what is
+    /// spare, and no more than that.
+    fn has_descriptor(&self) -> bool {
+        let Admission { descriptors, spare, lingering, .. } = &self.admission;
+        self.held() <= *descriptors && self.held() + lingering.get() <= descriptors + spare
+    }
+
+    /// Whether a refused connection, whose handshake has ended, may be waited for; it is until what
+    /// is returned is dropped.
+    pub(super) fn linger(self: &Rc<Self>) -> Option<Lingering> {
+        let Admission { descriptors, spare, lingering, .. } = &self.admission;
+        let others = lingering.get();
+        let is_empty = self.held() + others < descriptors / 2;
+        let may_linger = others < *spare || (is_empty && others < REFUSALS_MAX);
+        may_linger.then(|| {
+            lingering.set(others + 1);
+            Lingering(Rc::clone(self))
         })
     }
 

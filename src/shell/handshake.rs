@@ -10,7 +10,7 @@ use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::access::{Credential, Denied, Member, Network, Permit};
+use crate::access::{Credential, Denied, Member};
 use crate::fanout::connection::ConnectionId;
 use crate::fanout::shard::stream::Refused;
 use crate::limits::{CLOSE_MS, UPGRADE_BYTES_MAX};
@@ -21,7 +21,7 @@ use crate::protocol::ws::close::CloseReason;
 use crate::protocol::ws::deflate::Agreed;
 use crate::protocol::ws::handshake::{self, Events, Parsed, Rejection, Upgrade};
 
-use super::admission::{at_capacity, retry_after_s};
+use super::admission::{Counted, Lingering, at_capacity, retry_after_s};
 use super::clock;
 use super::executor;
 use super::lane;
@@ -31,24 +31,17 @@ use super::wire::Wire;
 
 /// Upgrades one accepted socket and leaves it to the task that serves all open connections, so that
 /// nothing of the upgrade is kept once the channel is open.
-pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, peer: Option<IpAddr>) {
-    let admitted = core.admit(peer);
-    let is_admitted = admitted.is_ok();
-    let opened = match admitted {
-        Ok(permit) => shake_hands(&core, &mut wire, permit).await,
-        Err(rejection) => Err(Some(rejection)),
-    };
-    let opened = match opened {
+pub(super) async fn serve(core: Rc<Core>, mut wire: Wire, permit: Counted, peer: Option<IpAddr>) {
+    let opened = match shake_hands(&core, &mut wire, permit).await {
         Ok(opened) => opened,
         Err(rejection) => {
             core.count_refusal(rejection);
             core.end_handshake();
             if let Some(rejection) = rejection
-                && core.admission.may_linger()
+                && let Some(_lingering) = core.linger()
             {
-                let farewell = refuse(&core, &mut wire, rejection, is_admitted);
+                let farewell = say_no(&mut wire, rejection);
                 executor::within(Duration::from_millis(CLOSE_MS), farewell).await;
-                core.admission.has_lingered();
             }
             return;
         }
@@ -106,14 +99,13 @@ fn attach(core: &Core, wire: Wire, id: ConnectionId, peer: Option<IpAddr>) -> io
 }
 
 /// Answers a request for an event stream that does not begin.
-async fn turn_away(core: &Core, mut wire: Wire, refused: &Refused) {
+async fn turn_away(core: &Rc<Core>, mut wire: Wire, refused: &Refused) {
     core.handle_closed();
-    if core.admission.may_linger() {
+    if let Some(_lingering) = core.linger() {
         let mut answer = Vec::new();
         handshake::write_events_refusal(&mut answer, refused.code, &refused.reply);
         let farewell = say_farewell(&mut wire, &answer);
         executor::within(Duration::from_millis(CLOSE_MS), farewell).await;
-        core.admission.has_lingered();
     }
 }
 
@@ -147,7 +139,7 @@ struct Channel {
 async fn shake_hands(
     core: &Core,
     wire: &mut Wire,
-    permit: Option<Permit<Network>>,
+    permit: Counted,
 ) -> Result<Opened, Option<Rejection>> {
     let (asked, rest) = request(core, wire).await?;
     if core.is_stopping() {
@@ -312,13 +304,20 @@ fn count_handshake(core: &Core, wire: &Wire, error: Option<&TlsError>) {
     counters.tls_resumed.add(u64::from(is_resumed));
 }
 
-/// Writes a refusal and waits for the peer to read it. A peer that `has_asked` nothing yet is heard
-/// first, because many clients take an answer to no question for the end of the stream.
-async fn refuse(core: &Core, wire: &mut Wire, rejection: Rejection, has_asked: bool) {
-    if !has_asked && request(core, wire).await.is_err() {
-        return;
-    }
-    // Before the handshake of TLS is done there is no way to say anything.
+/// Refuses one that has asked nothing yet. It is heard first, because many clients take an answer
+/// to no question for the end of the stream.
+pub(super) async fn refuse(core: Rc<Core>, mut wire: Wire, rejection: Rejection, _held: Lingering) {
+    let farewell = async {
+        if request(&core, &mut wire).await.is_ok() {
+            say_no(&mut wire, rejection).await;
+        }
+    };
+    executor::within(Duration::from_millis(CLOSE_MS), farewell).await;
+}
+
+/// Writes a refusal and waits for the peer to read it. Before the handshake of TLS is done there is
+/// no way to say anything.
+async fn say_no(wire: &mut Wire, rejection: Rejection) {
     if !is_handshaking(wire) {
         let mut answer = Vec::new();
         rejection.write(&mut answer);

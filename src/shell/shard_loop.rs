@@ -67,6 +67,8 @@ pub struct ShardParts {
     pub in_force: Arc<InForce>,
     /// What all shards know of addresses.
     pub addresses: Arc<Addresses>,
+    /// Descriptors that it may hold for its connections.
+    pub descriptors: usize,
     /// The socket of each connection.
     pub sockets: SocketSettings,
     /// Busy-poll instead of parking.
@@ -135,16 +137,6 @@ impl Core {
         }
     }
 
-    /// Whether a new connection may go on to its upgrade, beside so many others.
-    pub(super) fn has_room(&self, upgrading: usize) -> bool {
-        (self.life.is_ready() || self.is_handed_over()) && self.shard.borrow().has_room(upgrading)
-    }
-
-    /// Whether only those are left that came before a successor took the listeners.
-    fn is_handed_over(&self) -> bool {
-        self.life.is_handed_over() && !self.is_stopping()
-    }
-
     pub(super) fn is_restoring(&self) -> bool {
         self.life.is_restoring() && !self.is_stopping()
     }
@@ -191,7 +183,12 @@ pub async fn run(parts: ShardParts) -> usize {
         read_buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
         plain_buffer: RefCell::default(),
         in_force: Arc::clone(&parts.in_force),
-        admission: Admission::new(parts.in_force, parts.addresses),
+        admission: Admission::new(
+            parts.in_force,
+            parts.addresses,
+            parts.descriptors,
+            parts.telemetry.shards.len(),
+        ),
         lane: RefCell::default(),
         socket_settings: parts.sockets,
         life: parts.life,

@@ -178,6 +178,11 @@ impl Sockets {
         self.places.len()
     }
 
+    /// Sockets of connections that have ended.
+    pub(super) fn half_open(&self) -> usize {
+        self.half_open.len()
+    }
+
     /// The connection at a place.
     pub(super) fn at(&self, index: usize) -> Option<(ConnectionId, RawFd)> {
         let place = self.places.get(index)?.as_ref()?;

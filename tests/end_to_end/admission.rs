@@ -1,14 +1,20 @@
 //! Who may come in, how many and how fast; and that those who never finish or vanish leave nothing.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 
-use crate::support::{Client, Server, asks, connect, eventually, read_to_end, refusal};
+use crate::support::{
+    Client, Folder, Server, asks, connect, eventually, fanfare, read_to_end, refusal,
+};
 use crate::tls;
 
 /// Asks to come in, and is refused; its seconds to wait.
@@ -69,6 +75,60 @@ fn an_address_that_comes_too_often_is_answered_429() {
         asks(&server).read_exact(&mut status).unwrap();
         status == *b"HTTP/1.1 429"
     });
+}
+
+#[test]
+fn refusals_leave_descriptors_for_what_else_the_server_does() {
+    let folder = Folder::new();
+    let (control, journal) = (folder.path("control.sock"), folder.path("journal"));
+    let access = "[anonymous]\nsubscribe = [\">\"]\npublish = [\">\"]\n";
+    let access = folder.file("access.toml", access);
+    let program = env!("CARGO_BIN_EXE_fanfare");
+    let script = format!(
+        "ulimit -n 400; exec {program} serve --listen 127.0.0.1:0 --admin 127.0.0.1:0 --cores 0 \
+         --source tcp://127.0.0.1:0 --heartbeat 1m --ping-interval 0ms --idle-timeout 0ms \
+         --control {control} --access {access} --journal {journal} --journal-bytes 1MiB"
+    );
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &script]);
+    let server = Server::launch(limited);
+    let mut producer = server.producer();
+    let mut full = Vec::new();
+    eventually("it is full", || {
+        let mut stream = asks(&server);
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        full.push(stream);
+        status == *b"HTTP/1.1 503"
+    });
+    assert!(full.len() > 200, "{} clients are in", full.len());
+
+    // Others come and say nothing, more than the server may keep.
+    let is_over = AtomicBool::new(false);
+    let listen = server.listen;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut silent = VecDeque::new();
+            while !is_over.load(Ordering::Relaxed) {
+                silent.push_back(connect(listen));
+                if silent.len() > 300 {
+                    silent.pop_front();
+                }
+            }
+        });
+        let refused = server.counter("refused");
+        eventually("many are refused", || server.counter("refused") > refused + 1_000);
+        for _ in 0..3 {
+            let output = fanfare(&format!("reload {control}")).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), "reloaded: access rules\n");
+            // Some segments of the journal.
+            producer.publish("a", &format!("\"{}\"", "x".repeat(500_000)));
+        }
+        eventually("all is written", || server.stats()["ingest"]["journal_seq"] == 3);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(server.stats()["ingest"]["journal_is_degraded"], 0);
+    assert!(!server.log().contains("Too many open files"), "{}", server.log());
 }
 
 #[test]
