@@ -263,6 +263,10 @@ pub const REFUSALS_MAX: usize = 1_024;
 /// they are among [`DESCRIPTORS_SPARE`].
 pub const REFUSALS_SPARE: usize = 64;
 
+/// Answers over TLS in a minute to connections of one address that are over its limits: enough for
+/// a person who looks for the reason. Each takes a whole handshake, which the limit is to save.
+pub const TLS_REFUSALS_MINUTE: u32 = 10;
+
 /// Milliseconds that a client has to show a credential by command (default).
 pub const AUTH_MS: u64 = 5_000;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use papaya::{Compute, HashMap, Operation};
 
 use super::{Ledger, Permit};
-use crate::limits::ADDRESSES_MAX;
+use crate::limits::{ADDRESSES_MAX, TLS_REFUSALS_MINUTE};
 
 const MINUTE_NS: u64 = 60_000_000_000;
 
@@ -62,6 +62,8 @@ pub struct Addresses {
     /// By address: when its connections so far would have come at the interval of its limit. A
     /// minute ahead of the time is too fast, and one that is past counts no longer.
     recent: HashMap<Network, u64>,
+    /// The same of answers to those who were refused, where an answer is dear.
+    told: HashMap<Network, u64>,
 }
 
 /// Limits of each address.
@@ -86,7 +88,8 @@ impl Addresses {
         now_ns: u64,
     ) -> Result<Option<Permit<Network>>, TooMany> {
         let network = Network::from(address);
-        let keeps_pace = |count| self.keeps_pace(network, count, now_ns);
+        // Limits of single addresses do not stop more of them than are counted.
+        let keeps_pace = |count| keeps_pace(&self.recent, network, count, now_ns).unwrap_or(true);
         if !limits.new_in_a_minute.is_none_or(keeps_pace) {
             return Err(TooMany::New);
         }
@@ -94,33 +97,48 @@ impl Addresses {
         self.open.admit(network, max).map(Some).ok_or(TooMany::Open)
     }
 
-    fn keeps_pace(&self, network: Network, new_in_a_minute: u32, now_ns: u64) -> bool {
-        let interval_ns = MINUTE_NS / u64::from(new_in_a_minute.max(1));
-        let recent = self.recent.pin();
-        // Limits of single addresses do not stop so many of them.
-        if recent.len() >= ADDRESSES_MAX && !recent.contains_key(&network) {
-            return true;
-        }
-        let counted = recent.compute(network, |entry| {
-            let next_ns = entry.map_or(now_ns, |(_, &next_ns)| next_ns.max(now_ns)) + interval_ns;
-            match next_ns <= now_ns + MINUTE_NS {
-                true => Operation::Insert(next_ns),
-                false => Operation::Abort(()),
-            }
-        });
-        !matches!(counted, Compute::Aborted(()))
+    /// Whether one of `address` that is refused may be told so over TLS, which takes a handshake:
+    /// [`TLS_REFUSALS_MINUTE`] of them at once, and then as the minute goes by.
+    pub fn may_be_told(&self, address: IpAddr, now_ns: u64) -> bool {
+        let network = Network::from(address);
+        keeps_pace(&self.told, network, TLS_REFUSALS_MINUTE, now_ns).unwrap_or(false)
     }
 
     /// Forgets addresses whose attempts count no longer; call it now and then.
     pub fn forget(&self, now_ns: u64) {
-        self.recent.pin().retain(|_, next_ns| *next_ns > now_ns);
+        for map in [&self.recent, &self.told] {
+            map.pin().retain(|_, next_ns| *next_ns > now_ns);
+        }
     }
 
     /// Addresses of which something is known.
     #[must_use]
     pub fn known(&self) -> usize {
-        self.recent.len().max(self.open.identities())
+        self.recent.len().max(self.told.len()).max(self.open.identities())
     }
+}
+
+/// Counts one more of a network, so many of which may come in a minute, if it may; none if there
+/// are too many networks to count another one.
+fn keeps_pace(
+    counted: &HashMap<Network, u64>,
+    network: Network,
+    in_a_minute: u32,
+    now_ns: u64,
+) -> Option<bool> {
+    let interval_ns = MINUTE_NS / u64::from(in_a_minute.max(1));
+    let counted = counted.pin();
+    if counted.len() >= ADDRESSES_MAX && !counted.contains_key(&network) {
+        return None;
+    }
+    let taken = counted.compute(network, |entry| {
+        let next_ns = entry.map_or(now_ns, |(_, &next_ns)| next_ns.max(now_ns)) + interval_ns;
+        match next_ns <= now_ns + MINUTE_NS {
+            true => Operation::Insert(next_ns),
+            false => Operation::Abort(()),
+        }
+    });
+    Some(!matches!(taken, Compute::Aborted(())))
 }
 
 #[cfg(test)]
@@ -169,5 +187,20 @@ mod tests {
         addresses.forget(85_000_000_000);
         assert_eq!(addresses.known(), 0, "forgotten within a minute");
         assert_eq!((0..20).filter(|_| admit(86).is_ok()).count(), 6);
+    }
+
+    #[test]
+    fn an_address_is_told_a_few_times_a_minute_that_it_is_refused() {
+        let addresses = Addresses::default();
+        let told = |text, seconds: u64| {
+            let times =
+                (0..100).filter(|_| addresses.may_be_told(address(text), seconds * 1_000_000_000));
+            u32::try_from(times.count()).unwrap()
+        };
+        assert_eq!(told("10.0.0.1", 5), TLS_REFUSALS_MINUTE);
+        assert_eq!(told("10.0.0.2", 5), TLS_REFUSALS_MINUTE, "others as well");
+        assert_eq!(told("10.0.0.1", 35), TLS_REFUSALS_MINUTE / 2);
+        addresses.forget(100_000_000_000);
+        assert_eq!(addresses.known(), 0);
     }
 }

@@ -67,7 +67,8 @@ async fn take(core: &Rc<Core>, entrance: &Entrance, socket: OwnedFd, peer: Optio
         Err(rejection) => {
             core.count_refusal(Some(rejection));
             core.end_handshake();
-            let Some(lingering) = core.linger() else { return };
+            let lingering = core.linger_unheard(rejection, peer, tls.is_some());
+            let Some(lingering) = lingering else { return };
             let Some(wire) = lane::step(core, wire).await else { return };
             let task = handshake::refuse(Rc::clone(core), wire, rejection, lingering);
             executor::spawn_into(core.handshakes, task);

@@ -160,6 +160,22 @@ impl Core {
         })
     }
 
+    /// The same for one that was refused before it has said anything. With TLS it cannot be told
+    /// without a handshake, which an address over its limits gets a few times a minute.
+    pub(super) fn linger_unheard(
+        self: &Rc<Self>,
+        rejection: Rejection,
+        peer: Option<IpAddr>,
+        is_secure: bool,
+    ) -> Option<Lingering> {
+        let is_dear = is_secure && matches!(rejection, Rejection::TooMany { .. });
+        let may_be_told = |peer| {
+            let now_ns = clock::now().monotonic_ns;
+            !is_dear || self.admission.addresses.may_be_told(peer, now_ns)
+        };
+        self.linger().filter(|_| peer.is_none_or(may_be_told))
+    }
+
     /// Counts a refusal by its cause; none: the peer is gone.
     pub(super) fn count_refusal(&self, rejection: Option<Rejection>) {
         let counters = self.counters();

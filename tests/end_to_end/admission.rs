@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fanfare::protocol::ws::client;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 
 use crate::support::{
-    Client, Folder, Server, asks, connect, eventually, fanfare, read_to_end, refusal,
+    Client, Folder, KEY, Server, asks, connect, eventually, fanfare, read_to_end, refusal,
 };
 use crate::tls;
 
@@ -75,6 +76,27 @@ fn an_address_that_comes_too_often_is_answered_429() {
         asks(&server).read_exact(&mut status).unwrap();
         status == *b"HTTP/1.1 429"
     });
+}
+
+#[test]
+fn an_address_over_its_limit_is_told_so_over_tls_some_times_a_minute_and_then_cut() {
+    let flags = "--cores 0 --address-connections-max 1";
+    let (server, authority, _folder) = tls::serve(flags);
+    let config = authority.any_client();
+    let open = || tls::over(connect(server.tls.unwrap()), &config, "localhost");
+    let _first = Client::upgrade(open());
+    let told = (0..60).filter(|_| {
+        let mut request = Vec::new();
+        client::write_request(&mut request, "localhost", "/v1", KEY, None, None);
+        let (mut stream, mut status) = (open(), [0; 12]);
+        // Or it is cut, before anything was worked out for it.
+        let told = stream.write_all(&request).and_then(|()| stream.read_exact(&mut status));
+        told.is_ok() && status == *b"HTTP/1.1 429"
+    });
+    let told = told.count() as u64;
+    assert!((1..=20).contains(&told), "{told} of 60");
+    assert_eq!(server.counter("refused_limit"), 60);
+    assert_eq!(server.counter("tls_handshakes"), 1 + told);
 }
 
 #[test]
