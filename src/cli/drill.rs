@@ -147,6 +147,10 @@ impl Drop {
             sleep(PERIOD);
             let passed = Duration::from_nanos(clock::now().monotonic_ns - begun_ns);
             let now = look()?;
+            if !now.follows(&looks.last().expect("the first is there").1) {
+                let what = "the server was started anew during the drill; its figures are gone";
+                return Err(Failure::Run(what.into()));
+            }
             looks.push((passed, now.clone()));
             // A tick later all that shall be cut is, and the gauge says so.
             let is_cut = passed > over + PERIOD;

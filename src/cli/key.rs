@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, written};
 use crate::access::keys::{ID_ALLOWED, NewKey};
+use crate::cli::say::say;
 use crate::protocol::channel::Pattern;
 
 /// Makes a key: `fanfare key --id desk-7 --subscribe 'quote.>' >> access.toml`.
@@ -43,11 +44,11 @@ impl Key {
         })?;
         match &self.to {
             Some(path) => keep(path, &key.credential)?,
-            None => eprintln!(
+            None => say(format_args!(
                 "The credential, for its holder; it is shown this once and stored nowhere:\n{}\n\
                 The rule for the access file:",
                 key.credential
-            ),
+            )),
         }
         let rule = format!(
             "\n[[key]]\nid = \"{}\"\nsha256 = \"{}\"\nsubscribe = {subscribe}\npublish = {publish}",

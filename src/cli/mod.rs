@@ -4,6 +4,8 @@
 //! Invariant: an error is printed once, on standard error, and its kind decides the exit code: 2
 //! for wrong settings or usage, 1 for a failure at run time.
 
+#![deny(clippy::print_stderr)] // `say` does, which fails for nobody.
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -27,6 +29,7 @@ pub mod progress;
 pub mod publish;
 pub mod record;
 pub mod replay;
+pub mod say;
 pub mod serve;
 pub mod subscribe;
 pub mod table;
@@ -38,6 +41,7 @@ pub mod watch;
 pub mod wish;
 
 use failure::Failure;
+use say::say;
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -121,7 +125,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !matches!(failure, Failure::Said) {
-                eprintln!("{failure}");
+                say(&failure);
             }
             ExitCode::from(failure.exit_code())
         }

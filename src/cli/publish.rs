@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::credentials::TokenFlags;
 use super::failure::Failure;
 use super::figures::{bytes, grouped};
+use crate::cli::say::say;
 use crate::client::Token;
 use crate::limits::{READ_BYTES, REPLIES_MS};
 use crate::protocol::json::write_string;
@@ -67,7 +68,7 @@ fn publish(
     name: &str,
 ) -> Result<(), Failure> {
     let start_ns = clock::now().monotonic_ns;
-    let mut outlet = Outlet::connect(address, token, |line| eprintln!("{line}"))?;
+    let mut outlet = Outlet::connect(address, token, |line| say(line))?;
     let mut buffer = vec![0; READ_BYTES];
     let mut last_byte = b'\n';
     let (mut lines, mut sent) = (0, 0);
@@ -94,11 +95,20 @@ fn publish(
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let (seconds, size) = ((clock::now().monotonic_ns - start_ns) as f64 / 1e9, bytes(sent as f64));
     let refusals = grouped(refused.as_ref().copied().unwrap_or_default());
-    eprintln!("{} lines ({size}) in {seconds:.1} s, {refusals} refused", grouped(lines));
+    say(format_args!("{} lines ({size}) in {seconds:.1} s, {refusals} refused", grouped(lines)));
     // First what the other end said: it explains a broken connection.
     let refused = refused?;
     result?;
     if refused == 0 { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// Why replies did not come to their end.
+#[derive(Debug)]
+enum NoEnd {
+    /// It said what no source would.
+    NotASource(String),
+    /// The server is gone, and with it perhaps lines that it had not read.
+    Broken(io::Error),
 }
 
 /// A connection to a source whose refusals are printed as they come.
@@ -106,8 +116,8 @@ fn publish(
 pub struct Outlet {
     address: String,
     producer: Producer,
-    /// The count of refusals, or what no source would say, once the server has ended its side.
-    replies: Receiver<Result<u64, String>>,
+    /// The count of refusals, once the server has ended its side.
+    replies: Receiver<Result<u64, NoEnd>>,
 }
 
 impl Outlet {
@@ -158,12 +168,17 @@ impl Outlet {
     /// Says that this was all, waits for the replies (bounded), and returns how many were refusals.
     ///
     /// # Errors
-    /// The server did not end its side in time, or is not a source.
+    /// The server did not end its side in time or in order, or is not a source.
     pub fn finish(self) -> Result<u64, Failure> {
         let _server_gone = self.producer.finish();
         match self.replies.recv_timeout(Duration::from_millis(REPLIES_MS)) {
             Ok(Ok(refused)) => Ok(refused),
-            Ok(Err(answer)) => Err(not_a_source(&self.address, &answer)),
+            Ok(Err(NoEnd::NotASource(answer))) => Err(not_a_source(&self.address, &answer)),
+            Ok(Err(NoEnd::Broken(error))) => Err(Failure::Run(format!(
+                "{}: the connection broke before the end of the replies: {error}; what was sent \
+                 last may not have been read",
+                self.address
+            ))),
             Err(RecvTimeoutError::Disconnected) => Ok(0),
             Err(RecvTimeoutError::Timeout) => {
                 self.producer.abandon();
@@ -200,19 +215,20 @@ fn ask(producer: &mut Producer, token: &Token) -> io::Result<String> {
 
 /// Prints replies until the end of the stream and returns how many were refusals; an answer that is
 /// no reply of a source, such as that of the WebSocket port, ends it and is the error.
-fn print_replies(incoming: Producer, print: impl Fn(&str)) -> Result<u64, String> {
+fn print_replies(incoming: Producer, print: impl Fn(&str)) -> Result<u64, NoEnd> {
     let mut refused = 0;
     let mut line = Vec::new();
     let mut incoming = BufReader::new(incoming);
     loop {
         line.clear();
         match incoming.read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return Ok(refused),
+            Ok(0) => return Ok(refused),
             Ok(_) => {}
+            Err(error) => return Err(NoEnd::Broken(error)),
         }
         let text = String::from_utf8_lossy(line.trim_ascii_end());
         if !text.starts_with('{') {
-            return Err(text.into_owned());
+            return Err(NoEnd::NotASource(text.into_owned()));
         }
         refused += u64::from(text.contains("\"error\""));
         print(&text);
@@ -266,6 +282,16 @@ mod tests {
             publish(&format!("tcp://{address}"), None, b"{}\n".as_slice(), "input").unwrap_err();
         let answer = "is not a source, it answered `HTTP/1.1 400 Bad Request`";
         assert!(failure.to_string().contains(answer), "{failure}");
+        assert_eq!(failure.exit_code(), 1);
+    }
+
+    #[test]
+    fn a_server_that_goes_with_lines_unread_fails_the_command() {
+        // The newline comes with the rest, and stays there.
+        let (address, _server) = listen(|mut stream| stream.read_exact(&mut [0; 2]).unwrap());
+        let failure =
+            publish(&format!("tcp://{address}"), None, b"{}\n".as_slice(), "input").unwrap_err();
+        assert!(failure.to_string().contains("broke before the end"), "{failure}");
         assert_eq!(failure.exit_code(), 1);
     }
 

@@ -12,6 +12,7 @@ use super::ends::{EndFlags, LOOK_PERIOD};
 use super::failure::{Failure, failure};
 use super::figures::{bytes, grouped, short};
 use super::progress::spinner;
+use crate::cli::say::say;
 use crate::client::item::Control;
 use crate::client::{Event, Gap, Item, Link, Notice, Policy, Subscriber, Subscription, Terms};
 use crate::protocol::event;
@@ -52,7 +53,8 @@ impl Record {
     /// # Errors
     /// A wrong pattern, URL or file; a refusal; a server that cannot be reached at the start.
     pub fn run(&self) -> Result<(), Failure> {
-        let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let stop =
+            Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
         let mut subscriber = self.subscription().start().map_err(failure)?;
         let recording = Recording::create(&self.out, self.force).map_err(unwritable)?;
         let mut recorder = Recorder::new(recording, self.ends.count_max());
@@ -60,7 +62,7 @@ impl Record {
         subscriber.close();
         let summary = recorder.finish(&self.out, result.is_ok())?;
         if let Some(summary) = summary {
-            eprintln!("{summary}");
+            say(&summary);
         }
         result
     }
@@ -192,7 +194,7 @@ impl Recorder {
     }
 
     fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say(line));
     }
 
     /// Writes what has waited for long enough, and shows how far it is.

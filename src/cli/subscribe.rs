@@ -11,6 +11,7 @@ use super::credentials::{TokenFlags, TrustFlags};
 use super::ends::{EndFlags, LOOK_PERIOD};
 use super::failure::{Failure, Flow, failure, written};
 use super::wish::WishFlags;
+use crate::cli::say::say;
 use crate::client::{Error, Item, Pair, Place, Subscriber, Subscription};
 use crate::shell::clock;
 use crate::shell::signals::Stop;
@@ -86,7 +87,8 @@ impl Subscribe {
     /// A wrong pattern, URL or file; a refusal; a server that cannot be reached at the start; with
     /// `--no-reconnect` also the end of the connection.
     pub fn run(&self) -> Result<(), Failure> {
-        let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let stop =
+            Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
         self.run_until(&|| stop.asked() > 0, &mut stdout().lock())
     }
 
@@ -115,14 +117,14 @@ impl Subscribe {
         };
         let channels = subscriber.channel_count();
         if let Some(place) = subscriber.place().filter(|_| printer.has_all()) {
-            eprintln!("all up to here: --resume {place}");
+            say(format_args!("all up to here: --resume {place}"));
         }
         if !is_over {
             subscriber.close();
         }
         match (printer.summary(channels, clock::now().monotonic_ns), self.output()) {
             (None, _) | (_, Output::Json) => {}
-            (Some(summary), Output::Table) => eprintln!("{summary}"),
+            (Some(summary), Output::Table) => say(&summary),
             (Some(summary), Output::Stats) => drop(written(writeln!(out, "{summary}"))?),
         }
         result

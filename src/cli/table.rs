@@ -1,8 +1,9 @@
 //! One event as a row of aligned columns.
 //!
-//! Not here: reading the frame (`client`). Invariant: a row is one line, whatever the event holds;
-//! the data is shown digit for digit and cut at the end only.
+//! Not here: reading the frame (`client`). Invariant: a row is one line that does nothing to a
+//! terminal, whatever the event holds; the data is shown digit for digit and cut at the end only.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use jiff::Timestamp;
@@ -25,10 +26,22 @@ pub fn write_row(out: &mut Vec<u8>, event: &Event<'_>, now_unix_ns: u64) {
         event.channel,
         event.kind.as_str(),
         event.seq,
-        event.key.as_deref().unwrap_or("-"),
-        &data[..shown],
+        harmless(event.key.as_deref().unwrap_or("-")),
+        harmless(&data[..shown]),
     )
     .expect("a vector takes every write");
+}
+
+/// The text with control characters written out: producers choose it, and terminals obey it.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let shown = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(shown).collect::<String>().into()
 }
 
 /// Time of day in UTC with microseconds, and the date where it is another day's than `now`.
@@ -71,6 +84,18 @@ mod tests {
         );
         // The day after begins six minutes later.
         assert_eq!(row(1_723_161_600_000_000_000), format!("2024-08-08 {today}"));
+    }
+
+    #[test]
+    fn nothing_in_an_event_ends_a_row_or_speaks_to_the_terminal() {
+        let text = concat!(
+            r#"{"channel":"a","type":"update","seq":1,"key":"x\n\u001b]0;y\u0007","#,
+            "\"data\":{\"a\":\r1,\"b\":\"\u{9b}2J\"}}"
+        );
+        let row = row(text, 0);
+        let controls: Vec<_> = row.chars().filter(|character| character.is_control()).collect();
+        assert_eq!(controls, ['\n'], "{row}");
+        assert!(row.contains(r"x\n\u{1b}]0;y\u{7}"), "{row}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn once(mut board: Board, inquiry: &Inquiry, interval: Duration) -> Result<(), F
 fn live(board: Board, inquiry: Inquiry, interval: Duration) -> Result<(), Failure> {
     let terminal_failed =
         |error: std::io::Error| Failure::Run(format!("the terminal: {error}; try --once"));
-    let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+    let stop = Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
     let (questions, asked) = channel();
     let (answers, answered) = channel();
     // It ends when the questions do, and nobody waits for an answer that is late.

@@ -90,7 +90,8 @@ impl Verify {
             check_name(channel)
                 .map_err(|error| Failure::Usage(format!("channel `{channel}`: {error}")))?;
         }
-        let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let stop =
+            Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
         let terms = Terms { policy: Some(Policy::All), ..Terms::default() };
         let subscription = Subscription::new(&self.url, &self.channels).terms(terms);
         let mut subscriber = subscription

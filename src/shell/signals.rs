@@ -1,7 +1,8 @@
 //! SIGINT, SIGTERM and SIGHUP as values.
 //!
 //! Not here: what follows from them. Invariant: once installed, no signal that is taken ends the
-//! process by itself, except while a [`Beginning`] lives.
+//! process by itself, except while a [`Beginning`] lives, and the second one after
+//! [`Stop::install_once`].
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::{Handle, Signals};
+
+/// The exit code of a program that a second signal has ended, as shells have it for SIGINT.
+const INTERRUPTED: i32 = 130;
 
 #[derive(Debug, Default)]
 struct Asked {
@@ -62,6 +66,21 @@ impl Stop {
     /// The operating system's, when the handlers or their thread cannot be made.
     pub fn install() -> io::Result<Self> {
         Self::take(&[SIGINT, SIGTERM])
+    }
+
+    /// Takes the first SIGINT or SIGTERM, for programs that may wait in a write and look at nothing
+    /// meanwhile: a second one ends the process at once.
+    ///
+    /// # Errors
+    /// As for [`Self::install`].
+    pub fn install_once() -> io::Result<Self> {
+        let has_come = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order, so that the first one only notes that it has come.
+            register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&has_come))?;
+            signal_hook::flag::register(signal, Arc::clone(&has_come))?;
+        }
+        Self::install()
     }
 
     /// Takes SIGHUP too, for programs that outlive their terminal.

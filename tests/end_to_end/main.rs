@@ -35,6 +35,7 @@ mod streams;
 mod support;
 mod terms;
 mod tls;
+mod tools;
 mod top;
 mod upgrade;
 mod websocket;

@@ -80,6 +80,14 @@ impl Look {
         Ok(look)
     }
 
+    /// Whether it is a later look at the same process: what it has done so far only grows.
+    pub(super) const fn follows(&self, before: &Self) -> bool {
+        self.opened >= before.opened
+            && self.drilled >= before.drilled
+            && self.tls_handshakes >= before.tls_handshakes
+            && self.tls_resumed >= before.tls_resumed
+    }
+
     /// A bound that 99 in 100 sends since `before` did not pass, microseconds; none without sends.
     pub(super) fn last_send_p99_us(&self, before: &Self) -> Option<u64> {
         let p99_ns = self.last_send.since(&before.last_send).quantile(0.99);
@@ -110,5 +118,6 @@ mod tests {
         assert_eq!(before.last_send_p99_us(&Look::default()), Some(4));
         assert_eq!(after.last_send_p99_us(&before), Some((1 << 30) / 1_000));
         assert_eq!(after.last_send_p99_us(&after), None);
+        assert!(after.follows(&before) && !before.follows(&after));
     }
 }

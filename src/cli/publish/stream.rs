@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use super::super::failure::Failure;
 use super::super::figures::grouped;
+use crate::cli::say::say;
+use crate::cli::serve::start_log;
 use crate::config::values::{self, Wrong};
-use crate::config::{Forward, NatsSource};
-use crate::limits::{LINE_BYTES_MAX, READ_BYTES};
+use crate::config::{Forward, LogFormat, LogSettings, NatsSource};
+use crate::limits::{LINE_BYTES_MAX, LOG_ENDS_PER_SECOND, READ_BYTES};
 use crate::nats::{self, Create, NatsError, Outlet, Publishing};
 use crate::shell::clock;
 use crate::sources::intake::Refusal;
@@ -112,6 +114,13 @@ fn run(
     name: &str,
 ) -> Result<(), Failure> {
     let start_ns = clock::now().monotonic_ns;
+    // Why an event is refused, or sent again and again.
+    let settings = LogSettings {
+        filter: "warn".into(),
+        format: LogFormat::Text,
+        ends_per_second: LOG_ENDS_PER_SECOND,
+    };
+    let log = start_log(&settings, false)?;
     let nats::Published { mut outlet, telemetry, end } = nats::publish(source, publishing)
         .map_err(|error| match error {
             NatsError::File { .. } => Failure::Usage(error.to_string()),
@@ -121,6 +130,7 @@ fn run(
     drop(outlet);
     // Closes when everything is settled.
     let _ = end.recv();
+    log.flush();
     let counters = &telemetry.stream;
     let (lines, mut refused) = sent.map_err(|error| Failure::Run(format!("{name}: {error}")))?;
     refused += counters.refused.value();
@@ -135,7 +145,11 @@ fn run(
         }
         sent => format!("{} sent without acknowledgement", grouped(sent)),
     };
-    eprintln!("{} lines in {seconds:.1} s: {taken}, {} refused", grouped(lines), grouped(refused));
+    say(format_args!(
+        "{} lines in {seconds:.1} s: {taken}, {} refused",
+        grouped(lines),
+        grouped(refused)
+    ));
     if refused == 0 { Ok(()) } else { Err(Failure::Said) }
 }
 
@@ -167,7 +181,7 @@ fn send(outlet: &mut Outlet, mut input: impl Read) -> io::Result<(u64, u64)> {
                 refused += 1;
                 let mut text = Vec::new();
                 refusal.write(&mut text, line.number);
-                eprint!("{}", String::from_utf8_lossy(&text));
+                say(String::from_utf8_lossy(text.trim_ascii_end()));
             }
             if outlet.is_full() {
                 flush(outlet);

@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::figures::grouped;
 use crate::cli::progress::spinner;
 use crate::cli::publish::Outlet;
+use crate::cli::say::say;
 use crate::client::Token;
 use crate::config::mapping::MapRule;
 use crate::config::{self, Speed};
@@ -30,10 +31,10 @@ pub(super) fn send(
     rules: Vec<MapRule>,
     token: Option<&Token>,
 ) -> Result<(), Failure> {
-    let stop = Stop::install().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+    let stop = Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
     let bar = spinner("{spinner} {human_pos} lines  {per_sec}  {elapsed}");
     let words = bar.clone();
-    let print = move |line: &str| words.suspend(|| eprintln!("{line}"));
+    let print = move |line: &str| words.suspend(|| say(line));
     let outlet = Outlet::connect(address, token, print)?;
     let mut sender = Sender {
         outlet,
@@ -48,7 +49,7 @@ pub(super) fn send(
     let refused = sender.outlet.finish();
     let count = grouped(refused.as_ref().copied().unwrap_or_default());
     let (sent, skipped) = (grouped(sender.sent), grouped(sender.skipped));
-    eprintln!("{sent} lines sent, {skipped} skipped, {count} refused");
+    say(format_args!("{sent} lines sent, {skipped} skipped, {count} refused"));
     // First what the other end said: it explains a broken connection.
     let refused = refused?;
     result?;
@@ -92,9 +93,9 @@ impl Sender {
             self.add(&record);
             if self.out.len() >= READ_BYTES {
                 self.flush()?;
-                if stop.asked() > 0 {
-                    return Ok(false);
-                }
+            }
+            if stop.asked() > 0 {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -145,7 +146,7 @@ impl Sender {
                     SKIPPED_SHOWN_MAX => "; what follows is counted only",
                     _ => return,
                 };
-                self.bar.suspend(|| eprintln!("{path}:{line}: {why}{more}"));
+                self.bar.suspend(|| say(format_args!("{path}:{line}: {why}{more}")));
             }
         }
     }

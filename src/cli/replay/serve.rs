@@ -6,6 +6,7 @@
 use crate::cli::failure::Failure;
 use crate::cli::figures::grouped;
 use crate::cli::flags::host;
+use crate::cli::say::say;
 use crate::cli::serve::{Running, start_log};
 use crate::config::mapping::MapRule;
 use crate::config::raw::{Given, Origin, Raw};
@@ -35,13 +36,13 @@ fn serve_to_end(settings: &Settings, clients: u64) -> Result<(), Failure> {
         1 => "the replay begins when a client has subscribed".to_owned(),
         clients => format!("the replay begins when {clients} clients have subscribed"),
     };
-    eprintln!("ws://{address}/v1 is open; {begin}");
+    say(format_args!("ws://{address}/v1 is open; {begin}"));
     running.say_ready()?;
     let telemetry = std::sync::Arc::clone(&running.server().telemetry);
     running.run_to_end();
     let ingest = &telemetry.ingest;
     let (events, refused) = (ingest.events.value(), ingest.lines_bad.value());
-    eprintln!("{} events served, {} lines refused", grouped(events), grouped(refused));
+    say(format_args!("{} events served, {} lines refused", grouped(events), grouped(refused)));
     // Why it broke off is in the log.
     let is_whole = refused == 0 && ingest.replays_broken.value() == 0;
     if is_whole { Ok(()) } else { Err(Failure::Said) }

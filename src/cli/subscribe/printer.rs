@@ -7,6 +7,7 @@ use std::io::Write;
 
 use super::{Output, notes};
 use crate::cli::failure::{Failure, Flow, written};
+use crate::cli::say::say;
 use crate::cli::table;
 use crate::cli::tally::Tally;
 use crate::client::{Event, Item, Notice};
@@ -24,7 +25,7 @@ pub(super) struct Printer {
     report_ns: u64,
     /// What is to be written after this read.
     text: Vec<u8>,
-    /// Something came after the last event that was asked for.
+    /// Something came after the last event that was asked for, or could not be written.
     is_cut: bool,
 }
 
@@ -67,7 +68,7 @@ impl Printer {
             Item::Gap(gap) => {
                 self.tally.handle_gap(&gap);
                 if self.output != Output::Json || gap.is_unexpected() {
-                    eprintln!("{gap}");
+                    say(&gap);
                 }
             }
             Item::Notice(notice) => {
@@ -75,7 +76,7 @@ impl Printer {
                 self.tally.handle_notice(&notice);
                 let is_shown = !matches!(notice, Notice::Whole { .. });
                 if is_shown && (self.output != Output::Json || notes::is_urgent(&notice)) {
-                    eprintln!("{notice}");
+                    say(&notice);
                 }
             }
             Item::Control(control) => {
@@ -87,7 +88,7 @@ impl Printer {
                 if (self.output != Output::Json || control.frame.kind == Some("auth_expiring"))
                     && let Some(note) = notes::note(&control)
                 {
-                    eprintln!("{note}");
+                    say(&note);
                 }
             }
         }
@@ -120,7 +121,7 @@ impl Printer {
         }
         self.report_ns = now_ns + SECOND_NS;
         let line = self.tally.report(channels, now_ns);
-        written(writeln!(out, "{line}").and_then(|()| out.flush()))
+        self.note(written(writeln!(out, "{line}").and_then(|()| out.flush())))
     }
 
     /// Writes what was taken.
@@ -130,6 +131,12 @@ impl Printer {
         }
         let flow = written(out.write_all(&self.text).and_then(|()| out.flush()));
         self.text.clear();
+        self.note(flow)
+    }
+
+    /// What nobody reads any more was not printed.
+    fn note(&mut self, flow: Result<Flow, Failure>) -> Result<Flow, Failure> {
+        self.is_cut |= matches!(flow, Ok(Flow::Stop));
         flow
     }
 }
