@@ -2,10 +2,9 @@
 //!
 //! Start: check the host, open the journal, bind every address, start the shards, start the ingest
 //! thread, wait until the shards have what the journal holds, and until a server before this one
-//! makes way. Drain: the shards send their clients
-//! away one by one. Stop: tell all threads, let each shard close its connections, join them. Not
-//! here: what the threads do. Invariant: when [`Server::start`] returns, clients and producers can
-//! connect.
+//! makes way. Drain: the shards send their clients away one by one. Stop: tell all threads, let
+//! each shard close its connections, join them. Not here: what the threads do. Invariant: when
+//! [`Server::start`] returns, clients and producers can connect.
 
 mod admin;
 mod drain;
