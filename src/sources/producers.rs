@@ -116,12 +116,16 @@ impl Entrance {
     /// Says why somebody cannot stay; where the stream would have to be TLS first, its end does.
     async fn refuse(&self, mut stream: Stream, refusal: &Refusal) {
         if self.certificates.is_none() {
-            let mut reply = Vec::new();
-            refusal.write(&mut reply, 0);
-            // A producer that does not listen will see the end of the stream.
-            let _ = stream.write_all(&reply, REPLY_TIME).await;
+            say_no(&mut stream, refusal).await;
         }
     }
+}
+
+/// Says why somebody cannot stay; who does not listen will see the end of the stream.
+async fn say_no(stream: &mut Stream, refusal: &Refusal) {
+    let mut reply = Vec::new();
+    refusal.write(&mut reply, 0);
+    let _ = stream.write_all(&reply, REPLY_TIME).await;
 }
 
 /// Serves one producer from its first byte to its last.
@@ -139,10 +143,7 @@ async fn enter(entrance: Rc<Entrance>, mut stream: Stream, mut publisher: Publis
         let certificate = stream.client_certificate();
         // A session that is resumed was not verified again.
         if certificate.as_ref().is_some_and(|shown| shown.is_expired(feed.now().unix_ns)) {
-            let mut reply = Vec::new();
-            auth_expired().write(&mut reply, 0);
-            // A producer that does not listen will see the end of the stream.
-            let _ = stream.write_all(&reply, REPLY_TIME).await;
+            say_no(&mut stream, &auth_expired()).await;
             stream.finish(Duration::from_millis(CLOSE_MS)).await;
             return;
         }
