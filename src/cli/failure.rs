@@ -49,6 +49,12 @@ pub fn failure(error: client::Error) -> Failure {
     }
 }
 
+/// Why a command cannot be told to stop.
+#[must_use]
+pub fn no_signals(error: io::Error) -> Failure {
+    Failure::Run(format!("signals: {error}"))
+}
+
 /// Turns a failed write to standard output into a result: a reader that left (`| head`) is no
 /// failure.
 ///

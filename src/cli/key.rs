@@ -10,8 +10,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, written};
+use super::say::say;
 use crate::access::keys::{ID_ALLOWED, NewKey};
-use crate::cli::say::say;
 use crate::protocol::channel::Pattern;
 
 /// Makes a key: `fanfare key --id desk-7 --subscribe 'quote.>' >> access.toml`.

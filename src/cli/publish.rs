@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::credentials::TokenFlags;
 use super::failure::Failure;
 use super::figures::{bytes, grouped};
-use crate::cli::say::say;
+use super::say::say;
 use crate::client::Token;
 use crate::limits::{READ_BYTES, REPLIES_MS};
 use crate::protocol::json::write_string;

@@ -9,10 +9,10 @@ use indicatif::ProgressBar;
 
 use super::credentials::{TokenFlags, TrustFlags};
 use super::ends::{EndFlags, LOOK_PERIOD};
-use super::failure::{Failure, failure};
+use super::failure::{Failure, failure, no_signals};
 use super::figures::{bytes, grouped, short};
 use super::progress::spinner;
-use crate::cli::say::say;
+use super::say::say;
 use crate::client::item::Control;
 use crate::client::{Event, Gap, Item, Link, Notice, Policy, Subscriber, Subscription, Terms};
 use crate::protocol::event;
@@ -53,8 +53,7 @@ impl Record {
     /// # Errors
     /// A wrong pattern, URL or file; a refusal; a server that cannot be reached at the start.
     pub fn run(&self) -> Result<(), Failure> {
-        let stop =
-            Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let stop = Stop::install_once().map_err(no_signals)?;
         let mut subscriber = self.subscription().start().map_err(failure)?;
         let recording = Recording::create(&self.out, self.force).map_err(unwritable)?;
         let mut recorder = Recorder::new(recording, self.ends.count_max());

@@ -8,7 +8,7 @@ use std::io::{self, Write, stdout};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::failure::{Failure, written};
+use super::failure::{Failure, no_signals, written};
 use super::flags::{SettingFlags, host, layers};
 use super::logging::Log;
 use super::watch::{Display, watch};
@@ -97,7 +97,6 @@ impl Running {
         stop: io::Result<Stop>,
         reread: Option<Reread>,
     ) -> Result<Self, Failure> {
-        let no_signals = |error| Failure::Run(format!("signals: {error}"));
         let stop = stop.map_err(no_signals)?;
         // A start takes as long as its journal, or the other end of a stream, makes it.
         let beginning = signals::Beginning::new().map_err(no_signals)?;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::credentials::{TokenFlags, TrustFlags};
 use super::ends::{EndFlags, LOOK_PERIOD};
-use super::failure::{Failure, Flow, failure, written};
+use super::failure::{Failure, Flow, failure, no_signals, written};
+use super::say::say;
 use super::wish::WishFlags;
-use crate::cli::say::say;
 use crate::client::{Error, Item, Pair, Place, Subscriber, Subscription};
 use crate::shell::clock;
 use crate::shell::signals::Stop;
@@ -87,8 +87,7 @@ impl Subscribe {
     /// A wrong pattern, URL or file; a refusal; a server that cannot be reached at the start; with
     /// `--no-reconnect` also the end of the connection.
     pub fn run(&self) -> Result<(), Failure> {
-        let stop =
-            Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let stop = Stop::install_once().map_err(no_signals)?;
         self.run_until(&|| stop.asked() > 0, &mut stdout().lock())
     }
 

@@ -14,7 +14,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use ratatui::layout::Rect;
 use serde::de::DeserializeOwned;
 
-use super::failure::{Failure, written};
+use super::failure::{Failure, no_signals, written};
 use super::operator::{admin, failed};
 use crate::config::values::duration;
 use crate::limits::{LOOK_INTERVAL_MS, ROWS};
@@ -83,7 +83,7 @@ fn once(mut board: Board, inquiry: &Inquiry, interval: Duration) -> Result<(), F
 fn live(board: Board, inquiry: Inquiry, interval: Duration) -> Result<(), Failure> {
     let terminal_failed =
         |error: std::io::Error| Failure::Run(format!("the terminal: {error}; try --once"));
-    let stop = Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+    let stop = Stop::install_once().map_err(no_signals)?;
     let (questions, asked) = channel();
     let (answers, answered) = channel();
     // It ends when the questions do, and nobody waits for an answer that is late.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::credentials::{TokenFlags, TrustFlags};
 use super::ends::{LOOK_PERIOD, seconds_ns};
-use super::failure::{Failure, failure, written};
+use super::failure::{Failure, failure, no_signals, written};
 use crate::client::state::{Digest, State};
 use crate::client::{Item, Notice, Policy, Subscriber, Subscription, Terms};
 use crate::limits::VERIFY_MS;
@@ -90,8 +90,7 @@ impl Verify {
             check_name(channel)
                 .map_err(|error| Failure::Usage(format!("channel `{channel}`: {error}")))?;
         }
-        let stop =
-            Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+        let stop = Stop::install_once().map_err(no_signals)?;
         let terms = Terms { policy: Some(Policy::All), ..Terms::default() };
         let subscription = Subscription::new(&self.url, &self.channels).terms(terms);
         let mut subscriber = subscription

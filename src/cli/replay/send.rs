@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, no_signals};
 use crate::cli::figures::grouped;
 use crate::cli::progress::spinner;
 use crate::cli::publish::Outlet;
@@ -31,7 +31,7 @@ pub(super) fn send(
     rules: Vec<MapRule>,
     token: Option<&Token>,
 ) -> Result<(), Failure> {
-    let stop = Stop::install_once().map_err(|error| Failure::Run(format!("signals: {error}")))?;
+    let stop = Stop::install_once().map_err(no_signals)?;
     let bar = spinner("{spinner} {human_pos} lines  {per_sec}  {elapsed}");
     let words = bar.clone();
     let print = move |line: &str| words.suspend(|| say(line));
