@@ -78,6 +78,12 @@ impl Outcome {
         self.broken.push(why);
     }
 
+    /// Notes what the server did not manage. In a round that something else has spoilt it is not
+    /// known whose doing that was.
+    pub fn fell_short(&mut self, why: String) {
+        if self.is_valid() { self.fail(why) } else { self.invalid.push(why) }
+    }
+
     /// Why the round does not count, but for what the server did.
     pub fn spoilt(&self) -> impl Iterator<Item = &String> {
         self.invalid.iter().filter(|why| !self.broken.contains(why))

@@ -108,9 +108,7 @@ impl Search {
                 }),
             );
         } else {
-            let why = "the first rate was too much already; lower events_per_s".to_owned();
-            // Else it is not known whose doing that was.
-            if outcome.is_valid() { outcome.fail(why) } else { outcome.invalid.push(why) }
+            outcome.fell_short("the first rate was too much already; lower events_per_s".into());
         }
         outcome.extra.insert("capacity_steps".into(), Value::from(self.steps));
         Ok(round)

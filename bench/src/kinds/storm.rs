@@ -36,12 +36,7 @@ pub(super) fn round(setup: &Setup) -> Result<Round, String> {
             let recovery_s = back_ns.saturating_sub(dropped_ns) as f64 / 1e9;
             round.outcome.extra.insert("recovery_s".into(), json!(recovery_s));
         }
-        None => {
-            let why = "not everybody came back within a minute".to_owned();
-            let outcome = &mut round.outcome;
-            // Else it is not known whose doing that was.
-            if outcome.is_valid() { outcome.fail(why) } else { outcome.invalid.push(why) }
-        }
+        None => round.outcome.fell_short("not everybody came back within a minute".into()),
     }
     Ok(round)
 }
