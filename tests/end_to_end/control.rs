@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::drain::notice;
 use crate::support::{
-    Client, Folder, PATIENCE, Server, connect, eventually, fanfare, has_two_cores,
+    Client, Folder, PATIENCE, Server, Started, connect, eventually, fanfare, has_two_cores,
 };
 
 fn said(output: &Output) -> (Option<i32>, String) {
@@ -358,16 +358,6 @@ fn a_successor_takes_nobody_before_the_server_before_makes_way() {
     assert!(server.admin("/readyz").starts_with("HTTP/1.1 200 OK"));
 }
 
-/// A program that is ended with the test.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_successor_that_the_server_before_does_not_make_way_for_ends_itself() {
     let folder = Folder::new();
@@ -388,14 +378,10 @@ fn a_successor_that_the_server_before_does_not_make_way_for_ends_itself() {
             line.say(refusal);
         }
         drop(line);
-        let mut code = None;
-        eventually("it ends", || {
-            code = successor.0.try_wait().unwrap();
-            code.is_some()
-        });
+        let code = successor.end().code();
         let mut text = String::new();
         successor.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(code.unwrap().code(), Some(1), "{text}");
+        assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("take_over") && text.contains(why), "{text}");
         let mut ready = String::new();
         successor.0.stdout.take().unwrap().read_to_string(&mut ready).unwrap();

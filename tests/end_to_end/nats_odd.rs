@@ -3,7 +3,9 @@
 //! What a node that was there makes of it, one that comes later makes of it, too. Without
 //! nats-server each of these says SKIPPED.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 
 use crate::nats::{first_there, frames_to, lines, node, resumed, subscribe, values, welcome};
 use crate::nats_server::NatsServer;
@@ -43,8 +45,7 @@ fn messages_with_a_broken_header_are_skipped_and_the_rest_is_read() {
     // One that comes later, to a stream that ends with such a message, and has lost what was before
     // another one.
     nats.put_with("md.a", &BROKEN[..1], "4");
-    let deleted = nats.ask("STREAM.MSG.DELETE.MD", "{\"seq\":2}");
-    assert!(deleted.contains("\"success\":true"), "{deleted}");
+    nats.delete(2);
     let late = node(&nats, "");
     let place = welcome(&late);
     assert_eq!(place["seq"], 10);
@@ -71,16 +72,23 @@ fn a_start_finds_the_values_before_messages_with_a_broken_header() {
     nats.put_with("md.book", &BROKEN[..1], "[0]");
     nats.put("md.end", "1");
     let live = frames_to(&mut client, 120 + 15 + 3);
-    let late = node(&nats, "?window=1");
-    let (mut of_there, _) = subscribe(&there, None);
+    let expected = late_as_there(&nats, &there, &live);
+    assert_eq!(expected.len(), 3 + 5, "three keys, a snapshot and its updates: {expected:?}");
+}
+
+/// A node that comes late gives the values of one that was there, and, from the stream, all that
+/// was `live`. Gives the values.
+fn late_as_there(nats: &NatsServer, there: &Server, live: &BTreeMap<u64, String>) -> Vec<String> {
+    let late = node(nats, "?window=1");
+    let (mut of_there, _) = subscribe(there, None);
     let (mut of_late, _) = subscribe(&late, None);
     let expected = values(&mut of_there);
-    assert_eq!(expected.len(), 3 + 5, "three keys, a snapshot and its updates: {expected:?}");
     assert_eq!(values(&mut of_late), expected);
-    // All of it again, from the stream.
-    let epoch = welcome(&there)["epoch"].as_str().unwrap().to_owned();
+    let epoch = welcome(there)["epoch"].as_str().unwrap().to_owned();
     let mut client = resumed(&late, (&epoch, 0));
-    assert_eq!(frames_to(&mut client, 138), live);
+    let last = *live.last_key_value().unwrap().0;
+    assert_eq!(frames_to(&mut client, last), *live);
+    expected
 }
 
 #[test]
@@ -95,23 +103,14 @@ fn headers_that_a_publisher_wrote_do_not_pass_for_the_streams_own() {
         nats.put_with("md.a", &forged, &n.to_string());
     }
     let live = frames_to(&mut client, 4);
-    let late = node(&nats, "?window=1");
-    let (mut of_there, _) = subscribe(&there, None);
-    let (mut of_late, _) = subscribe(&late, None);
-    assert_eq!(values(&mut of_late), values(&mut of_there));
-    let epoch = welcome(&there)["epoch"].as_str().unwrap().to_owned();
-    let mut client = resumed(&late, (&epoch, 0));
-    assert_eq!(frames_to(&mut client, 4), live);
+    late_as_there(&nats, &there, &live);
 }
 
 #[test]
 fn a_start_does_not_wait_for_messages_that_were_removed_from_the_end() {
     let Some(nats) = NatsServer::start() else { return };
     nats.publish("MD", "", &lines(0..2));
-    for seq in [5, 6] {
-        let deleted = nats.ask("STREAM.MSG.DELETE.MD", &json!({ "seq": seq }).to_string());
-        assert!(deleted.contains("\"success\":true"), "{deleted}");
-    }
+    [5, 6].into_iter().for_each(|seq| nats.delete(seq));
     let server = node(&nats, "");
     let place = welcome(&server);
     assert_eq!(place["seq"], 6);

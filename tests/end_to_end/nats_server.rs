@@ -130,6 +130,12 @@ impl NatsServer {
         self.request(&format!("$JS.API.{what}"), body)
     }
 
+    /// Takes a message out of the stream MD.
+    pub(crate) fn delete(&self, seq: u64) {
+        let deleted = self.ask("STREAM.MSG.DELETE.MD", &format!("{{\"seq\":{seq}}}"));
+        assert!(deleted.contains("\"success\":true"), "{deleted}");
+    }
+
     /// Publishes a message as any client of NATS may, and waits until a stream has it.
     pub(crate) fn put(&self, subject: &str, body: &str) {
         stored(&self.request(subject, body));

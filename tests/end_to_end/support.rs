@@ -57,6 +57,33 @@ pub(crate) fn signal(process: u32, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &process]).status().unwrap().success());
 }
 
+/// Waits for the end of a process.
+fn end(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    eventually("the process ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
+
+/// A program that is ended with the test.
+pub(crate) struct Started(pub(crate) Child);
+
+impl Started {
+    /// Waits for its end.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        end(&mut self.0)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A folder of its own, gone when it is dropped.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -220,12 +247,7 @@ impl Server {
 
     /// Waits for its end.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("the server ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
+        end(&mut self.child)
     }
 }
 

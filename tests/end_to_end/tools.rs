@@ -3,9 +3,9 @@
 //! Not here: what they do otherwise (`recovery_clients`, `recording`, `sources`).
 
 use std::net::TcpListener;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::support::{Folder, Server, eventually, fanfare, signal};
+use crate::support::{Folder, Server, Started, eventually, fanfare, signal};
 
 /// A pipe whose reader has gone.
 fn unread() -> Stdio {
@@ -14,17 +14,8 @@ fn unread() -> Stdio {
     writer.into()
 }
 
-fn end(child: &mut Child) -> ExitStatus {
-    let mut status = None;
-    eventually("it ends", || {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    status.unwrap()
-}
-
-fn started(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+fn started(command: &mut Command) -> Started {
+    Started(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
 }
 
 #[test]
@@ -34,13 +25,13 @@ fn a_command_goes_on_when_nobody_reads_its_standard_error() {
     let mut subscriber = started(fanfare(&line).stderr(unread()));
     eventually("it has subscribed", || server.counter("subscribed") == 1);
     server.producer().publish("a", "1");
-    assert_eq!(end(&mut subscriber).code(), Some(0));
+    assert_eq!(subscriber.end().code(), Some(0));
 
     let folder = Folder::new();
     let file = folder.file("events", "no event\n{\"channel\":\"a\",\"data\":3}\n");
     let mut publisher =
         started(fanfare(&format!("publish {} {file}", server.sources[0])).stderr(unread()));
-    assert_eq!(end(&mut publisher).code(), Some(1), "one line was refused");
+    assert_eq!(publisher.end().code(), Some(1), "one line was refused");
 }
 
 #[test]
@@ -77,8 +68,8 @@ fn a_second_signal_ends_a_command_that_waits_in_a_write() {
     });
     let mut status = None;
     eventually("it ends", || {
-        signal(replay.id(), "INT");
-        status = replay.try_wait().unwrap();
+        signal(replay.0.id(), "INT");
+        status = replay.0.try_wait().unwrap();
         status.is_some()
     });
     assert_eq!(status.unwrap().code(), Some(130));
