@@ -14,16 +14,21 @@ impl Shard {
     pub(super) fn handle_loss(&mut self, range: (u64, u64)) {
         self.store.log.skip_to(range.1);
         self.begin_whole();
+        self.lost_to = range.1;
         self.store.slots.break_books();
         let ids: Vec<_> = (self.connections.iter())
             .map(|(index, connection)| ConnectionId::new(index, connection.generation))
             .collect();
         for id in ids {
-            let set = self.subscriptions(id);
-            let names: Vec<_> = set.iter().map(|held| held.pattern.as_str().to_owned()).collect();
+            let names = self.pattern_names(id);
             if !names.is_empty() {
                 self.write_gap(id, names, range, None, (Cause::Expired, None));
             }
         }
+    }
+
+    /// Whether nobody knows which channels have had an event after `since`.
+    pub(super) const fn is_unknown_since(&self, since: u64) -> bool {
+        since < self.lost_to
     }
 }

@@ -148,6 +148,13 @@ impl Shard {
 
     /// Ends the subscriptions that the grant does not cover, with a notice.
     fn drop_forbidden(&mut self, id: ConnectionId) {
+        if self.connection(id).is_none_or(Connection::is_closing)
+            || self.subscriptions(id).iter().all(|held| self.may_hold(id, held))
+        {
+            return;
+        }
+        // It may end subscriptions, or the connection.
+        self.prepare_change(id);
         if self.connection(id).is_none_or(Connection::is_closing) {
             return;
         }
@@ -157,7 +164,6 @@ impl Shard {
         if gone.is_empty() {
             return;
         }
-        self.prepare_change(id);
         self.resubscribe(id, kept, None);
         let names: Vec<_> = gone.iter().map(|held| held.pattern.as_str()).collect();
         let dropped = Dropped { channels: &names, seq: self.boundary(id), cause: Cause::Forbidden };

@@ -194,6 +194,8 @@ pub struct Shard {
     whole_from: u64,
     /// Last `seq` before that entry.
     whole_since: u64,
+    /// The end of the newest range that its stream has lost.
+    lost_to: u64,
     channels: Channels,
     cohorts: Cohorts,
     connections: Slab<Connection>,
@@ -258,6 +260,7 @@ impl Shard {
             store,
             whole_from: 0,
             whole_since: 0,
+            lost_to: 0,
             channels: Channels::default(),
             cohorts: Cohorts::new(Arc::clone(&settings.rules)),
             // Never moved, nor larger than it must be: pages are taken when they are first written.

@@ -98,7 +98,8 @@ impl Shard {
     /// The present stage, of which nothing is open in the log, begins with what came after `since`.
     pub(super) fn read_back(&mut self, id: ConnectionId, since: u64) {
         self.readers_to_come.remove(&id);
-        if self.channels_since(id, since, |_| true).is_empty() {
+        let is_unknown = self.is_unknown_since(since);
+        if !is_unknown && self.channels_since(id, since, |_| true).is_empty() {
             return; // None of its channels has had an event since.
         }
         self.set_reading(id, Some(since));
@@ -239,7 +240,10 @@ impl Shard {
         lag.reads_back = false;
         lag.cut(view.replaced_books(lag, at, |_| true), Cut::Skipped);
         view.settle(lag);
-        let names = self.channels_since(id, seq, |_| true);
+        let names = match self.is_unknown_since(seq) {
+            true => self.pattern_names(id),
+            false => self.channels_since(id, seq, |_| true),
+        };
         self.set_reading(id, None);
         if !names.is_empty() && seq < to {
             self.write_gap(id, names, (seq + 1, to), None, (cause, None));

@@ -285,11 +285,14 @@ impl Shard {
         view.remove(lag, unwanted.collect());
     }
 
-    /// Names of the channels of a recovery that may have lost something after `since`.
+    /// What a recovery may have lost after `since`: channels, or all that it is for.
     fn lost_channels(&self, id: ConnectionId, since: u64) -> Vec<String> {
         let Some(connection) = self.connection(id) else { return Vec::new() };
         let Some(lag) = &connection.lag else { return Vec::new() };
         let Some(recovery) = &lag.recovery else { return Vec::new() };
+        if self.is_unknown_since(since) {
+            return recovery.asked.channels.iter().map(|name| name.to_string()).collect();
+        }
         let classes = self.cohorts.cohort(connection.cohort).classes.list();
         // Without a snapshot, also the newest value is one that never comes.
         let is_snapshot = recovery.walk.is_some();
@@ -413,6 +416,7 @@ impl Shard {
         let mut names: Vec<_> = counted.flat_map(|class| self.lossy_channels(id, class)).collect();
         names.sort_unstable();
         names.dedup();
+        let names = self.in_receipt(id, names);
         let Some((_, lag)) = self.lagging(id) else { return };
         for ((place, exact), is_conflated) in lag.places.iter_mut().zip(exact).zip(conflated) {
             let conflating = place.conflating || is_conflated;

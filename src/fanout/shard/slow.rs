@@ -272,6 +272,7 @@ impl Shard {
             if missed == 0 {
                 continue;
             }
+            // Those that are too many are named by patterns, which match themselves.
             let is_gone = |name: &String| !set.iter().any(|held| held.pattern.matches(name));
             let mut names: Vec<_> = names.into_iter().filter(is_gone).collect();
             if names.is_empty() {
@@ -339,7 +340,7 @@ impl Shard {
     }
 
     /// Names of the channels of the present stage that have had an event after `since` of a class
-    /// that `is_meant`; one more than [`RECEIPT_CHANNELS_MAX`] stands for any number.
+    /// that `is_meant`, as for a receipt: see [`Self::in_receipt`].
     pub(super) fn channels_since(
         &self,
         id: ConnectionId,
@@ -349,7 +350,7 @@ impl Shard {
         let Some(connection) = self.connection(id) else { return Vec::new() };
         let Some(lag) = &connection.lag else { return Vec::new() };
         let cohort = self.cohorts.cohort(connection.cohort);
-        (cohort.channels())
+        let names = (cohort.channels())
             .filter(|&channel| lag.concerns(channel))
             .map(|id| (id, self.channels.channel(id)))
             .filter(|(id, channel)| {
@@ -360,7 +361,23 @@ impl Shard {
             })
             .map(|(_, channel)| channel.name.to_string())
             .take(RECEIPT_CHANNELS_MAX + 1)
-            .collect()
+            .collect();
+        self.in_receipt(id, names)
+    }
+
+    /// What a receipt names that is for these channels: all patterns of the set, if they are too
+    /// many.
+    pub(super) fn in_receipt(&self, id: ConnectionId, channels: Vec<String>) -> Vec<String> {
+        if channels.len() <= RECEIPT_CHANNELS_MAX {
+            return channels;
+        }
+        self.pattern_names(id)
+    }
+
+    /// All patterns of the set, for a receipt of which nobody knows the channels.
+    pub(super) fn pattern_names(&self, id: ConnectionId) -> Vec<String> {
+        let set = self.subscriptions(id);
+        set.iter().map(|held| held.pattern.as_str().to_owned()).collect()
     }
 
     /// Owes a loss receipt for `missed` events with a `seq` in `range`, and says why, on which
@@ -375,10 +392,6 @@ impl Shard {
     ) {
         if self.connection(id).is_none_or(|connection| connection.is_closing()) {
             return;
-        }
-        if names.len() > RECEIPT_CHANNELS_MAX {
-            let set = self.subscriptions(id);
-            names = set.iter().map(|held| held.pattern.as_str().to_owned()).collect();
         }
         names.sort_unstable();
         let names: Vec<_> = names.iter().map(String::as_str).collect();

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{drain, settings};
+use super::{drain, pass, settings};
 use crate::access::keys::NewKey;
 use crate::access::{Access, Credential, Gate};
 use crate::fanout::Now;
+use crate::fanout::sequencer::Sequencer;
 use crate::limits::{EXPIRY_WARNING_MS, SWEEP_MS, SWEEP_STEP_MS};
 use crate::protocol::encoding::Encoding;
+use crate::protocol::event::{Event, Kind};
 use crate::protocol::ws::frame::{Opcode, write_masked};
 use crate::protocol::ws::reader::{Message, Reader, Role};
 use crate::telemetry::Telemetry;
@@ -142,6 +144,38 @@ fn rules_that_change_take_from_those_who_are_in_what_they_lost() {
     world.gate.replace(access(&rule(&newer, "subscribe = [\">\"]")));
     world.pass(SWEEP_MS * 1_000_000);
     assert_eq!(world.hears(), [json!(4003)]);
+}
+
+#[test]
+fn rules_that_change_bring_back_nothing_that_has_just_ended() {
+    let key = NewKey::generate("a").unwrap();
+    let mut world = World::new(&rule(&key, "subscribe = [\">\"]"), Some(&key.credential));
+    let limited = json!({"channels": "a.>", "policy": "unsubscribe", "max_lag_bytes": 1_024});
+    world.asks("subscribe", &limited);
+    world.asks("subscribe", &json!({"channels": "b", "policy": "all"}));
+    let mut sequencer = Sequencer::new(10, 10);
+    let mut publish = |world: &mut World| {
+        let data = format!("\"{}\"", "x".repeat(2_000));
+        let (channel, data) = ("a.x", data.as_bytes());
+        let event = Event { channel, key: None, kind: Kind::Update, ts: None, data };
+        sequencer.handle_event(&event, 7).unwrap();
+        world.shard.handle_batch(&sequencer.next_batch().unwrap(), world.now);
+    };
+    publish(&mut world);
+    pass(&mut world.shard, 0);
+    publish(&mut world);
+    world.gate.replace(access(&rule(&key, "subscribe = [\"a.>\"]")));
+    world.pass(SWEEP_MS * 1_000_000);
+    world.shard.handle_writable(world.id);
+    let heard = world.hears();
+    let said: Vec<_> = (heard.iter().filter(|message| message["channel"] == "control"))
+        .map(|message| (message["type"].clone(), message["cause"].clone()))
+        .collect();
+    let expected = [("gap", "max_lag_bytes"), ("unsubscribed", "max_lag_bytes")];
+    let expected = expected.iter().chain(&[("unsubscribed", "forbidden")]);
+    let expected: Vec<_> = expected.map(|(what, cause)| (json!(what), json!(cause))).collect();
+    assert_eq!(said, expected, "{heard:#?}");
+    assert_eq!(world.asks("list", &json!({}))["result"], json!([]));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod hostile;
 mod membership;
 mod read_back;
 mod recovery;
+mod slow;
 
 use std::sync::Arc;
 
