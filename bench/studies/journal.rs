@@ -22,6 +22,7 @@ use fanfare::config::JournalSettings;
 use fanfare::fanout::sequencer::Sequencer;
 use fanfare::journal::{self, Journal, Opened};
 use fanfare::protocol::event::{Event, Kind};
+use fanfare::shell::clock;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -121,6 +122,10 @@ fn publish(sequencer: &mut Sequencer, journal: Option<&mut Journal>, data: &[u8]
     journal.map_or(0, |journal| journal.append(&batch, 0))
 }
 
+fn monotonic_ns() -> u64 {
+    clock::now().monotonic_ns
+}
+
 /// Figures of each way at one pace, and all times of each way, nanoseconds.
 fn compare(parent: &Path, pace: &Pace) -> (Value, Vec<Histogram<u64>>) {
     let data = vec![b'1'; DATA_BYTES];
@@ -128,7 +133,7 @@ fn compare(parent: &Path, pace: &Pace) -> (Value, Vec<Histogram<u64>>) {
         .map(|(number, (_, sync))| {
             let folder = parent.with_extension(number.to_string());
             let mut opened = sync.map(|sync| open(&folder, 256 << 20, sync));
-            opened.iter_mut().for_each(|opened| opened.journal.start_worker());
+            opened.iter_mut().for_each(|opened| opened.journal.start_worker(monotonic_ns));
             (Sequencer::new(10, 10), opened, Vec::new(), folder)
         })
         .collect();

@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::handoff::batch::{Batch, Sequenced};
@@ -18,7 +17,7 @@ use crate::limits::{
 use crate::protocol::event::Kind;
 
 use super::folder;
-use super::record::{self, Record};
+use super::record::{self, EVENT_BYTES, Record};
 use super::segment::{self, Records, Unread};
 use super::tables::{Misfit, Shape, Tables};
 
@@ -43,6 +42,9 @@ impl From<Misfit> for MergeError {
     }
 }
 
+/// What is done between the parts of long work; its error ends that.
+pub type Step<'a> = dyn FnMut() -> io::Result<()> + 'a;
+
 /// An event that counts.
 #[derive(Debug)]
 struct Kept {
@@ -55,7 +57,15 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Value {
     kept: Vec<Kept>,
+    /// Of their data.
     bytes: usize,
+}
+
+impl Value {
+    /// What they take of a file.
+    const fn file_bytes(&self) -> usize {
+        self.bytes + self.kept.len() * EVENT_BYTES
+    }
 }
 
 /// Everything that counts up to one `seq`.
@@ -64,6 +74,7 @@ pub struct Checkpoint {
     tables: Tables,
     /// By slot.
     values: Vec<Value>,
+    /// What all of them take of a file, and may take.
     bytes: usize,
     bytes_max: usize,
 }
@@ -85,8 +96,8 @@ impl Checkpoint {
     /// The checkpoint in `folder`, or nothing if there is none.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn load(folder: &Path, bytes_max: usize) -> Result<Self, MergeError> {
+    /// It cannot be read, or a step has failed.
+    pub fn load(folder: &Path, bytes_max: usize, step: &mut Step<'_>) -> Result<Self, MergeError> {
         let mut checkpoint = Self::new(bytes_max);
         let path = folder::checkpoint(folder);
         if !path.try_exists().map_err(Unread::Io)? {
@@ -94,6 +105,7 @@ impl Checkpoint {
         }
         let mut records = Records::open(&path)?;
         while let Some(record) = records.next()? {
+            step().map_err(Unread::Io)?;
             checkpoint.tables.handle_record(&record)?;
             checkpoint.values.resize_with(checkpoint.tables.slots.len(), Value::default);
             match record {
@@ -110,20 +122,14 @@ impl Checkpoint {
         self.tables.seq_last
     }
 
-    /// Takes in a segment, or breaks off when `is_unwanted` says so.
+    /// Takes in a segment.
     ///
     /// # Errors
-    /// It cannot be read, or is not the one that follows.
-    pub fn merge(
-        &mut self,
-        path: &Path,
-        is_unwanted: impl Fn() -> bool,
-    ) -> Result<ControlFlow<()>, MergeError> {
+    /// It cannot be read, is not the one that follows, or a step has failed.
+    pub fn merge(&mut self, path: &Path, step: &mut Step<'_>) -> Result<(), MergeError> {
         let mut records = Records::open(path)?;
         while let Some(record) = records.next()? {
-            if is_unwanted() {
-                return Ok(ControlFlow::Break(()));
-            }
+            step().map_err(Unread::Io)?;
             let Record::Batch(batch) = record else { return Err(MergeError::Misfit) };
             // Of a segment that was merged before, and outlived that.
             if batch.events.last().is_some_and(|event| event.seq <= self.tables.seq_last) {
@@ -131,7 +137,7 @@ impl Checkpoint {
             }
             self.handle_batch(&batch)?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     /// Takes in the batch that follows.
@@ -164,7 +170,7 @@ impl Checkpoint {
             }
             let data = batch.data(event);
             let value = &mut self.values[slot];
-            let fits = self.bytes + data.len() <= self.bytes_max
+            let fits = self.bytes + data.len() + EVENT_BYTES <= self.bytes_max
                 && value.bytes + data.len() <= RETAINED_BOOK_BYTES_MAX.max(data.len());
             if !fits {
                 self.release(slot);
@@ -175,22 +181,28 @@ impl Checkpoint {
             }
             value.bytes += data.len();
             value.kept.push(Kept { event: event.clone(), data: data.into() });
-            self.bytes += data.len();
+            self.bytes += data.len() + EVENT_BYTES;
         }
     }
 
     fn release(&mut self, slot: usize) {
         let value = std::mem::take(&mut self.values[slot]);
-        self.bytes -= value.bytes;
+        self.bytes -= value.file_bytes();
     }
 
     /// Writes it beside the one in `folder` and then puts it in its place, durably if `is_durable`.
     ///
     /// # Errors
-    /// The kernel's; then the one that was there is still there.
-    pub fn write(&self, folder: &Path, epoch: &str, is_durable: bool) -> io::Result<()> {
+    /// The kernel's, or a step has failed; then the one that was there is still there.
+    pub fn write(
+        &self,
+        folder: &Path,
+        epoch: &str,
+        is_durable: bool,
+        step: &mut Step<'_>,
+    ) -> io::Result<()> {
         let new = folder::checkpoint_new(folder);
-        let written = self.write_file(&new, epoch, is_durable).and_then(|()| {
+        let written = self.write_file(&new, epoch, is_durable, step).and_then(|()| {
             std::fs::rename(&new, folder::checkpoint(folder))?;
             if is_durable { folder::sync_names(folder) } else { Ok(()) }
         });
@@ -201,47 +213,53 @@ impl Checkpoint {
         written
     }
 
-    fn write_file(&self, path: &Path, epoch: &str, is_durable: bool) -> io::Result<()> {
-        let mut file = BufWriter::with_capacity(JOURNAL_READ_BYTES, File::create(path)?);
-        file.write_all(&segment::header(epoch))?;
-        let mut out = Vec::new();
-        self.write_names(&mut file, &mut out)?;
-        self.write_events(&mut file, &mut out)?;
+    fn write_file(
+        &self,
+        path: &Path,
+        epoch: &str,
+        is_durable: bool,
+        step: &mut Step<'_>,
+    ) -> io::Result<()> {
+        let file = BufWriter::with_capacity(JOURNAL_READ_BYTES, File::create(path)?);
+        let mut out = Output { file, record: Vec::new(), step };
+        out.file.write_all(&segment::header(epoch))?;
+        self.write_names(&mut out)?;
+        self.write_events(&mut out)?;
         let mut from = 0;
         for channels in self.tables.channels.chunks(JOURNAL_TABLE_ENTRIES) {
             let seqs = channels.iter().map(|channel| channel.seq_last);
-            record::write_ends(&mut out, from, seqs);
+            record::write_ends(&mut out.record, from, seqs);
             from += u32::try_from(channels.len()).expect("ids have 32 bits");
-            flush(&mut file, &mut out)?;
+            out.flush()?;
         }
         let broken: Vec<_> = self.tables.broken().collect();
         for slots in broken.chunks(JOURNAL_TABLE_ENTRIES) {
-            record::write_broken(&mut out, slots);
-            flush(&mut file, &mut out)?;
+            record::write_broken(&mut out.record, slots);
+            out.flush()?;
         }
-        record::write_closing(&mut out, self.tables.seq_last);
-        flush(&mut file, &mut out)?;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        record::write_closing(&mut out.record, self.tables.seq_last);
+        out.flush()?;
+        let file = out.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         if is_durable { file.sync_all() } else { Ok(()) }
     }
 
     /// Announces every channel and slot.
-    fn write_names(&self, file: &mut impl Write, out: &mut Vec<u8>) -> io::Result<()> {
+    fn write_names(&self, out: &mut Output<'_>) -> io::Result<()> {
         for channels in self.tables.channels.chunks(BATCH_EVENTS_MAX) {
             let channels = channels.iter().map(|channel| channel.name.clone()).collect();
-            record::write_batch(out, &Batch { channels, ..Batch::default() });
-            flush(file, out)?;
+            record::write_batch(&mut out.record, &Batch { channels, ..Batch::default() });
+            out.flush()?;
         }
         for slots in self.tables.slots.chunks(BATCH_EVENTS_MAX) {
             let slots = slots.iter().map(|slot| slot.named.clone()).collect();
-            record::write_batch(out, &Batch { slots, ..Batch::default() });
-            flush(file, out)?;
+            record::write_batch(&mut out.record, &Batch { slots, ..Batch::default() });
+            out.flush()?;
         }
         Ok(())
     }
 
     /// Writes what counts in the order of `seq`, in batches no larger than those of a sequencer.
-    fn write_events(&self, file: &mut impl Write, out: &mut Vec<u8>) -> io::Result<()> {
+    fn write_events(&self, out: &mut Output<'_>) -> io::Result<()> {
         let mut kept: Vec<_> = self.values.iter().flat_map(|value| &value.kept).collect();
         kept.sort_unstable_by_key(|kept| kept.event.seq);
         let mut batch = Batch::default();
@@ -253,19 +271,28 @@ impl Checkpoint {
             let is_full =
                 batch.events.len() >= BATCH_EVENTS_MAX || batch.bytes.len() >= BATCH_BYTES_MAX;
             if is_full {
-                record::write_batch(out, &std::mem::take(&mut batch));
-                flush(file, out)?;
+                record::write_batch(&mut out.record, &std::mem::take(&mut batch));
+                out.flush()?;
             }
         }
         if !batch.events.is_empty() {
-            record::write_batch(out, &batch);
+            record::write_batch(&mut out.record, &batch);
         }
-        flush(file, out)
+        out.flush()
     }
 }
 
-fn flush(file: &mut impl Write, out: &mut Vec<u8>) -> io::Result<()> {
-    file.write_all(out)?;
-    out.clear();
-    Ok(())
+/// A file that is written record by record.
+struct Output<'a> {
+    file: BufWriter<File>,
+    record: Vec<u8>,
+    step: &'a mut Step<'a>,
+}
+
+impl Output<'_> {
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.record)?;
+        self.record.clear();
+        (self.step)()
+    }
 }

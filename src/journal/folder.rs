@@ -12,7 +12,7 @@
 //! Not here: what is in segments and checkpoint. Invariant: one process at a time has a [`Folder`].
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
@@ -197,10 +197,31 @@ pub fn segments(folder: &Path) -> io::Result<Vec<SegmentFile>> {
 /// # Errors
 /// The kernel's.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = aside(path);
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".damaged");
-    fs::rename(path, &name)?;
-    Ok(name.into())
+    name.into()
+}
+
+/// Keeps what a file has from byte `at` on beside it, for who wants to look at it.
+///
+/// # Errors
+/// The kernel's; then nothing of it is left.
+pub fn copy_aside(path: &Path, at: u64) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(at))?;
+    let aside = aside(path);
+    let copied = File::create(&aside).and_then(|mut copy| io::copy(&mut file, &mut copy));
+    if copied.is_err() {
+        // It may never have been made.
+        let _ = fs::remove_file(&aside);
+    }
+    copied.map(drop)
 }
 
 /// Makes the names in `folder` durable.

@@ -62,8 +62,12 @@ fn open_in_boot(
     let failed = |error| JournalError::at(&settings.folder)(error);
     let noted = folder.epoch().map_err(failed)?;
     let recovered = recover(&folder)?;
-    let name = match why_anew(noted.as_ref(), boot, &recovered) {
-        None => noted.map(|noted| noted.name).expect("it may go on, so it is there"),
+    // What was closed in order stays so until something is written: a start may fail.
+    let (name, is_closed) = match why_anew(noted.as_ref(), boot, &recovered) {
+        None => {
+            let noted = noted.expect("it may go on, so it is there");
+            (noted.name, noted.is_closed)
+        }
         Some(why) => {
             if recovered.tables.seq_last > 0 {
                 tracing::warn!(
@@ -71,13 +75,15 @@ fn open_in_boot(
                     settings.folder.display()
                 );
             }
-            epoch_new.to_owned()
+            (epoch_new.to_owned(), false)
         }
     };
     let Recovered { tables, replay, .. } = recovered;
     let epoch = Epoch { name: name.clone(), boot: boot.to_owned(), is_closed: false };
-    folder.write_epoch(&epoch).map_err(failed)?;
-    let writer = Journal::new(folder, epoch, settings.clone(), tables.clone());
+    if !is_closed {
+        folder.write_epoch(&epoch).map_err(failed)?;
+    }
+    let writer = Journal::new(folder, epoch, is_closed, settings.clone(), tables.clone());
     Ok(Opened { journal: writer.map_err(failed)?, epoch: name, tables, replay })
 }
 

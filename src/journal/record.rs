@@ -15,7 +15,7 @@ use crate::protocol::event::Kind;
 pub const PREFIX_BYTES: usize = 8;
 
 /// Bytes of an event beside its data.
-const EVENT_BYTES: usize = 3 * 8 + 8 + 3 * 4 + 1;
+pub const EVENT_BYTES: usize = 3 * 8 + 8 + 3 * 4 + 1;
 
 const BATCH: u8 = 1;
 const ENDS: u8 = 2;

@@ -197,6 +197,10 @@ fn set_aside(folder: &Folder, damage: &Damage) -> io::Result<()> {
         folder::set_aside(segment)?;
     }
     if *at > HEADER_BYTES as u64 {
+        if let Err(error) = folder::copy_aside(path, *at) {
+            // The journal is worth more than what can only be looked at.
+            tracing::warn!("journal {}: {error}; what is damaged is not kept", path.display());
+        }
         truncate(path, *at)?;
     } else {
         folder::set_aside(path)?;

@@ -220,7 +220,7 @@ impl Producer {
 
 /// Merges until `bytes` are left, as the worker does.
 fn compact(place: &Place, bytes: u64) {
-    worker::compact(&place.0.join("j"), EPOCH_A, bytes, u64::MAX, &|| false).unwrap();
+    worker::compact(&place.0.join("j"), EPOCH_A, bytes, u64::MAX, &mut || Ok(())).unwrap();
 }
 
 #[derive(Debug, Clone)]
@@ -307,7 +307,7 @@ fn a_book_that_is_too_large_is_broken_until_its_next_snapshot() {
             assert!(opened.journal.append(&producer.take(), 0) > 0);
         }
         drop(opened);
-        worker::compact(&settings.folder, EPOCH_A, 0, u64::MAX, &|| false).unwrap();
+        worker::compact(&settings.folder, EPOCH_A, 0, u64::MAX, &mut || Ok(())).unwrap();
         let mut opened = open_in_boot(&settings, BOOT, EPOCH_B).unwrap();
         assert_eq!(opened.epoch, EPOCH_A);
         let batches = read_back(&mut opened);
@@ -324,4 +324,40 @@ fn a_book_that_is_too_large_is_broken_until_its_next_snapshot() {
     assert_eq!(run(&[small]), (vec![1], 0), "updates do not mend it");
     assert_eq!(run(&[("large", Kind::Snapshot), large]), (vec![1], 2));
     assert_eq!(run(&[small]), (vec![], 2));
+}
+
+/// What a checkpoint may take of the disk is not only data.
+#[test]
+fn many_small_events_take_no_more_of_a_checkpoint_than_it_may_have() {
+    const ROOM: u64 = 64 << 10;
+    let place = Place::new();
+    let settings = place.settings(1 << 30);
+    let mut producer = Producer::default();
+    let mut opened = open_in_boot(&settings, BOOT, EPOCH_A).unwrap();
+    for number in 0..20_000 {
+        let channel = format!("c{}", number % 4);
+        let kind = if number < 4 { Kind::Snapshot } else { Kind::Update };
+        producer.event(&channel, None, kind, b"1");
+        assert!(opened.journal.append(&producer.take(), 0) > 0);
+    }
+    drop(opened);
+    // The segment before the newest one is merged.
+    let mut opened = open_in_boot(&settings, BOOT, EPOCH_B).unwrap();
+    producer.event("c0", None, Kind::Snapshot, b"1");
+    opened.journal.append(&producer.take(), 0);
+    worker::compact(&settings.folder, EPOCH_A, 0, ROOM, &mut || Ok(())).unwrap();
+    let bytes = place.files()["checkpoint"].len();
+    assert!(bytes as u64 <= ROOM + 1_024, "{bytes} bytes");
+}
+
+#[test]
+fn what_the_segments_rest_on_is_made_durable_with_them() {
+    let place = Place::new();
+    let mut opened = place.open(EPOCH_A);
+    Producer::default().fill(&mut opened.journal, 3);
+    let folder = place.0.join("j");
+    worker::sync_segments(&folder, 0).unwrap();
+    // Nobody can open it.
+    std::os::unix::fs::symlink("checkpoint", folder::checkpoint(&folder)).unwrap();
+    worker::sync_segments(&folder, 0).unwrap_err();
 }

@@ -7,7 +7,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,9 +16,12 @@ use std::time::Duration;
 use crate::config::JournalSettings;
 use crate::limits::JOURNAL_LOOK_MS;
 
-use super::checkpoint::{Checkpoint, MergeError};
+use super::checkpoint::{Checkpoint, MergeError, Step};
 use super::folder::{self, SegmentFile};
 use super::segment::{HEADER_BYTES, Unread};
+
+/// The monotonic time, in nanoseconds.
+pub type Clock = fn() -> u64;
 
 /// What writer and worker know of each other.
 #[derive(Debug, Default)]
@@ -101,30 +103,29 @@ impl Worker {
         epoch: String,
         settings: &JournalSettings,
         shared: Arc<Shared>,
+        clock: Clock,
     ) -> io::Result<Self> {
         let look = Duration::from_millis(JOURNAL_LOOK_MS);
-        let (sync, bytes_max) = (settings.sync, settings.bytes);
-        let period = if sync.is_zero() { look } else { look.min(sync) };
+        let bytes_max = settings.bytes;
+        let mut syncing = Syncing::new(folder.clone(), settings.sync, clock);
         let known = Arc::clone(&shared);
         let work = move || {
-            // What the newest segment began with when all was made durable, and how long ago.
-            let (mut synced, mut age) = (0, Duration::ZERO);
-            while !known.wait(period) {
-                age += period;
+            while !known.wait(syncing.left().min(look)) {
                 let _busy = lock(&known.busy);
                 if known.is_paused.load(Ordering::Acquire) {
+                    syncing.put_off();
                     continue;
                 }
-                let mut done = Ok(());
-                if !sync.is_zero() && age >= sync {
-                    done = sync_segments(&folder, synced).map(|newest| synced = newest);
-                    age = Duration::ZERO;
-                }
-                let is_unwanted = || known.is_stopping();
-                let done = done
-                    .and_then(|()| compact(&folder, &epoch, bytes_max, bytes_max, &is_unwanted));
-                if let Err(error) = done {
-                    known.fail(&folder, error);
+                let mut step = || match known.is_stopping() {
+                    true => Err(io::ErrorKind::Interrupted.into()),
+                    false => syncing.sync_if_due(),
+                };
+                let done =
+                    step().and_then(|()| compact(&folder, &epoch, bytes_max, bytes_max, &mut step));
+                match done {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => known.fail(&folder, error),
+                    Ok(()) => {}
                 }
             }
         };
@@ -153,7 +154,49 @@ impl Drop for Worker {
     }
 }
 
-/// Makes the segments durable that begin with `from` or later; says with what the newest begins.
+/// When what is written is made durable.
+#[derive(Debug)]
+struct Syncing {
+    folder: PathBuf,
+    /// Zero: never.
+    period: Duration,
+    /// What the newest segment began with the last time.
+    newest: u64,
+    last_ns: u64,
+    clock: Clock,
+}
+
+impl Syncing {
+    fn new(folder: PathBuf, period: Duration, clock: Clock) -> Self {
+        Self { folder, period, newest: 0, last_ns: clock(), clock }
+    }
+
+    /// How long it is until then.
+    fn left(&self) -> Duration {
+        match self.period.is_zero() {
+            true => Duration::MAX,
+            false => {
+                let age_ns = (self.clock)().saturating_sub(self.last_ns);
+                self.period.saturating_sub(Duration::from_nanos(age_ns))
+            }
+        }
+    }
+
+    fn put_off(&mut self) {
+        self.last_ns = (self.clock)();
+    }
+
+    fn sync_if_due(&mut self) -> io::Result<()> {
+        if self.left().is_zero() {
+            self.newest = sync_segments(&self.folder, self.newest)?;
+            self.put_off();
+        }
+        Ok(())
+    }
+}
+
+/// Makes the segments durable that begin with `from` or later, and what they rest on if there are
+/// new ones; says with what the newest begins.
 ///
 /// # Errors
 /// The kernel's.
@@ -164,36 +207,37 @@ pub(super) fn sync_segments(folder: &Path, from: u64) -> io::Result<u64> {
         newest = segment.seq_first;
     }
     if newest != from {
-        folder::sync_names(folder)?;
+        // One that replaced a journal on a full disk was not made durable then.
+        match File::open(folder::checkpoint(folder)).and_then(|file| file.sync_data()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => folder::sync_names(folder)?,
+        }
     }
     Ok(newest)
 }
 
 /// Merges the oldest segments with the checkpoint until the others have `bytes_max` bytes at most;
-/// it keeps `values_max` bytes of data.
+/// it keeps `values_max` bytes of events.
 ///
 /// # Errors
-/// The kernel's; or a segment is damaged.
+/// The kernel's; a segment is damaged; or a step has failed, and nothing has changed.
 pub(super) fn compact(
     folder: &Path,
     epoch: &str,
     bytes_max: u64,
     values_max: u64,
-    is_unwanted: &dyn Fn() -> bool,
+    step: &mut Step<'_>,
 ) -> io::Result<()> {
     let old = old_segments(folder, bytes_max)?;
     if old.is_empty() {
         return Ok(());
     }
     let room = usize::try_from(values_max).unwrap_or(usize::MAX);
-    let mut checkpoint = Checkpoint::load(folder, room).map_err(unmerged)?;
+    let mut checkpoint = Checkpoint::load(folder, room, step).map_err(unmerged)?;
     for segment in &old {
-        match checkpoint.merge(&segment.path, is_unwanted).map_err(unmerged)? {
-            ControlFlow::Continue(()) => {}
-            ControlFlow::Break(()) => return Ok(()),
-        }
+        checkpoint.merge(&segment.path, step).map_err(unmerged)?;
     }
-    checkpoint.write(folder, epoch, true)?;
+    checkpoint.write(folder, epoch, true, step)?;
     for segment in &old {
         fs::remove_file(&segment.path)?;
     }

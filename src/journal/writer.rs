@@ -20,7 +20,7 @@ use super::folder::{self, Epoch, Folder};
 use super::record;
 use super::segment::Segment;
 use super::tables::Tables;
-use super::worker::{Shared, Worker};
+use super::worker::{Clock, Shared, Worker};
 
 /// The journal of a running server.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Journal {
     buffer: Vec<u8>,
     /// It was suspended once, so its epoch has ended.
     has_ended: bool,
+    /// The folder says that its epoch is closed, because nothing was written yet.
+    is_noted_closed: bool,
     shared: Arc<Shared>,
     worker: Option<Worker>,
 }
@@ -53,13 +55,15 @@ enum Stage {
 }
 
 impl Journal {
-    /// A journal that goes on after what `tables` have.
+    /// A journal that goes on after what `tables` have, in an epoch that the folder may say
+    /// `is_closed`.
     ///
     /// # Errors
     /// The kernel's: the first segment cannot be made.
     pub(super) fn new(
         folder: Folder,
         epoch: Epoch,
+        is_closed: bool,
         settings: JournalSettings,
         tables: Tables,
     ) -> io::Result<Self> {
@@ -75,6 +79,7 @@ impl Journal {
             stage: Stage::Writing(segment),
             buffer: Vec::new(),
             has_ended: false,
+            is_noted_closed: is_closed,
             shared: Arc::default(),
             worker: None,
         })
@@ -82,9 +87,9 @@ impl Journal {
 
     /// Starts the thread that makes what is written durable and small. Not before everything was
     /// read that is to be read.
-    pub fn start_worker(&mut self) {
+    pub fn start_worker(&mut self, clock: Clock) {
         let (folder, epoch) = (self.folder.path().to_owned(), self.epoch.name.clone());
-        match Worker::start(folder, epoch, &self.settings, Arc::clone(&self.shared)) {
+        match Worker::start(folder, epoch, &self.settings, Arc::clone(&self.shared), clock) {
             Ok(worker) => self.worker = Some(worker),
             Err(error) => self.shared.fail(self.folder.path(), error),
         }
@@ -101,7 +106,7 @@ impl Journal {
             self.suspend(&path, &error, now_ns);
         }
         match &self.stage {
-            Stage::Writing(_) => match self.write(batch) {
+            Stage::Writing(_) => match self.note_open().and_then(|()| self.write(batch)) {
                 Ok(bytes) => return bytes,
                 Err((path, error)) => self.suspend(&path, &error, now_ns),
             },
@@ -123,6 +128,9 @@ impl Journal {
         if let Some(worker) = self.worker.take() {
             worker.stop();
         }
+        if let Stage::Suspended { is_marked: false, .. } = self.stage {
+            self.mark();
+        }
         let Stage::Writing(segment) = &self.stage else { return };
         if let Some((path, error)) = self.shared.take_failure() {
             return self.suspend(&path, &error, 0);
@@ -139,6 +147,15 @@ impl Journal {
             let path = self.folder.path().display();
             tracing::error!("journal {path}: {error}; after a power loss the epoch is a new one");
         }
+    }
+
+    /// Notes that the epoch is not closed any more, before anything is written.
+    fn note_open(&mut self) -> Result<(), (PathBuf, io::Error)> {
+        if !std::mem::take(&mut self.is_noted_closed) {
+            return Ok(());
+        }
+        let noted = self.folder.write_epoch(&self.epoch);
+        noted.map_err(|error| (self.folder.path().to_owned(), error))
     }
 
     /// Writes a batch, to a new segment if the present one is full.
@@ -230,7 +247,7 @@ impl Journal {
         let first = self.tables.seq_last + 1;
         let segment = Segment::create(path, first, epoch, self.segment_bytes)?;
         let checkpoint = Checkpoint::without_values(&self.tables);
-        if let Err(error) = checkpoint.write(path, epoch, false) {
+        if let Err(error) = checkpoint.write(path, epoch, false, &mut || Ok(())) {
             std::fs::remove_file(segment.path())?;
             return Err(error);
         }

@@ -67,6 +67,9 @@ fn a_changed_byte_anywhere_is_the_end_of_the_epoch_and_what_is_before_it_is_kept
             let mut again = place.open(EPOCH_A);
             assert_eq!(is_beginning(&mut again, &producer.history), count);
             assert_eq!(again.epoch, if count > 0 { EPOCH_B } else { EPOCH_A });
+            // From some byte before the changed one on, it is there to be looked at.
+            let aside = &place.files()[&format!("{name}.damaged")];
+            assert!(files[name].ends_with(aside) && aside.len() >= files[name].len() - at);
         }
     }
     assert_eq!(fewest, 0, "the first byte counts as well");
@@ -111,6 +114,39 @@ fn a_damaged_checkpoint_is_set_aside_with_all_that_rests_on_it() {
             assert!(place.files().contains_key("checkpoint.damaged"));
         }
     }
+}
+
+/// A merge may take long: between two records it can do something else, or end.
+#[test]
+fn a_merge_that_ends_between_two_records_changes_nothing() {
+    let place = Place::new();
+    let (mut producer, _) = written(&place);
+    compact(&place, 6_144);
+    let mut opened = place.open(EPOCH_B);
+    producer.fill(&mut opened.journal, 20);
+    drop(opened);
+    let before = place.files();
+    let folder = place.0.join("j");
+    let mut steps = 0;
+    loop {
+        let mut left = steps;
+        let mut step = || match left {
+            0 => Err(std::io::ErrorKind::Interrupted.into()),
+            _ => {
+                left -= 1;
+                Ok(())
+            }
+        };
+        if worker::compact(&folder, EPOCH_A, 2_048, u64::MAX, &mut step).is_ok() {
+            break;
+        }
+        assert_eq!(place.files(), before, "after {steps} steps");
+        steps += 1;
+    }
+    // Those of the checkpoint that is read, of the segments, and of the one that is written.
+    assert!(steps > 20, "{steps}");
+    let mut opened = place.open(EPOCH_B);
+    assert_eq!(is_beginning(&mut opened, &producer.history), producer.history.len());
 }
 
 /// Every state of the folder that a merge passes through.

@@ -26,6 +26,21 @@ fn a_write_that_fails_suspends_the_journal_and_ends_the_epoch_for_the_next_start
     assert!(!opened.journal.is_suspended() && !place.files().contains_key("epoch.ended"));
 }
 
+#[test]
+fn an_epoch_that_could_not_be_marked_as_ended_is_marked_at_the_end() {
+    let place = Place::new();
+    let mut producer = Producer::default();
+    let mut opened = place.open(EPOCH_A);
+    producer.fill(&mut opened.journal, 10);
+    let in_the_way = place.0.join("j/epoch.ended");
+    fs::create_dir_all(in_the_way.join("x")).unwrap();
+    opened.journal.fill_disk();
+    assert_eq!(opened.journal.append(&producer.batch(&[(1, 2)]), 0), 0);
+    fs::remove_dir_all(&in_the_way).unwrap();
+    opened.journal.close();
+    assert_eq!(place.open(EPOCH_B).epoch, EPOCH_B, "what nobody has written was seen");
+}
+
 /// The journal that begins anew has every name and number, so that ids and links go on.
 #[test]
 fn a_journal_that_is_written_again_has_names_and_numbers_and_what_came_since() {
@@ -96,7 +111,7 @@ fn a_segment_that_cannot_be_merged_begins_the_journal_anew() {
     let mut bytes = fs::read(&first).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&first, bytes).unwrap();
-    let error = worker::compact(&folder, EPOCH_A, 0, u64::MAX, &|| false).unwrap_err();
+    let error = worker::compact(&folder, EPOCH_A, 0, u64::MAX, &mut || Ok(())).unwrap_err();
     assert!(error.to_string().contains("damaged"), "{error}");
     opened.journal.fail_worker(error);
     assert_eq!(opened.journal.append(&producer.batch(&[(1, 1)]), 0), 0);

@@ -33,11 +33,26 @@ fn the_epoch_goes_on_in_the_same_boot_or_after_an_orderly_end() {
         assert_eq!(opened.epoch, expected, "{is_closed} {boot:?}");
         // The numbers go on either way.
         assert_eq!(is_beginning(&mut opened, &producer.history), 5);
+        // Closed holds until something is written.
+        producer.fill(&mut opened.journal, 1);
         drop(opened);
-        // Closed holds for one start only.
         let another =
             open_in_boot(&place.settings(BYTES), "a third boot", "01JCCCCCCCCCCCCCCCCCCCCCCC");
         assert_eq!(another.unwrap().epoch, "01JCCCCCCCCCCCCCCCCCCCCCCC");
+    }
+}
+
+#[test]
+fn a_start_that_fails_takes_nothing_from_an_orderly_end() {
+    let place = Place::new();
+    let mut producer = Producer::default();
+    let mut opened = place.open(EPOCH_A);
+    producer.fill(&mut opened.journal, 5);
+    opened.journal.close();
+    for boot in ["a second boot", "a third boot"] {
+        let mut opened = open_in_boot(&place.settings(BYTES), boot, EPOCH_B).unwrap();
+        assert_eq!(opened.epoch, EPOCH_A, "{boot}");
+        assert_eq!(is_beginning(&mut opened, &producer.history), 5);
     }
 }
 
