@@ -165,11 +165,14 @@ impl Sequencer {
 
     /// Takes what was collected, if anything was.
     pub fn next_batch(&mut self) -> Option<Arc<Batch>> {
+        self.has_batch().then(|| Arc::new(std::mem::take(&mut self.batch)))
+    }
+
+    /// Whether anything was collected.
+    #[must_use]
+    pub fn has_batch(&self) -> bool {
         let Batch { events, books_broken, lost, .. } = &self.batch;
-        if events.is_empty() && books_broken.is_empty() && lost.is_none() {
-            return None;
-        }
-        Some(Arc::new(std::mem::take(&mut self.batch)))
+        !events.is_empty() || !books_broken.is_empty() || lost.is_some()
     }
 
     /// True when the batch under construction should be taken before another event.

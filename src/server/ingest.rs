@@ -69,7 +69,7 @@ impl Ingest {
             self.ticks.next().await;
         }
         feed.settle().await;
-        feed.close_journal();
+        feed.close();
     }
 }
 

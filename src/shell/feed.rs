@@ -5,8 +5,8 @@
 //! in `seq` order, because one publisher at a time holds the turn; and the journal, if there is
 //! one, has a batch before any ring does.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ struct Shared {
     outlet: RefCell<Option<Outlet>>,
     /// One source at a time waits for room there; not [`Self::turn`], which what comes back takes.
     outlet_turn: Semaphore,
+    /// Nothing gets a place any more.
+    is_over: Cell<bool>,
     telemetry: Arc<Telemetry>,
     life: Arc<Life>,
 }
@@ -63,6 +65,7 @@ impl Feed {
             journal: RefCell::new(None),
             outlet: RefCell::new(None),
             outlet_turn: Semaphore::new(1),
+            is_over: Cell::new(false),
             telemetry,
             life,
         }))
@@ -184,12 +187,17 @@ impl Feed {
         }
     }
 
-    /// Puts all that was placed into every ring, and waits where one is full.
+    /// Puts all that was placed into every ring, and waits where one is full; without an end after
+    /// [`Self::close`].
     pub async fn pass_on(&self) {
         let Ok(_turn) = self.0.turn.acquire_permit(1).await else { return };
+        if self.0.is_over.get() && self.0.sequencer.borrow().has_batch() {
+            // It stays there, so that no producer is told that it was taken.
+            return pending().await;
+        }
         let Some(batch) = self.0.sequencer.borrow_mut().next_batch() else { return };
         self.note(&batch);
-        self.send(&batch).await;
+        self.send(&batch, true).await;
     }
 
     /// Puts what a journal holds into every ring, says up to which `seq`, and goes on with that
@@ -202,18 +210,26 @@ impl Feed {
         for batch in replay {
             let batch = Arc::new(batch?);
             seq = batch.events.last().map_or(seq, |event| event.seq);
-            self.send(&batch).await;
+            self.send(&batch, false).await;
             executor::yield_if_needed().await;
         }
-        self.counters().channels.set(self.0.sequencer.borrow().channel_count() as u64);
-        self.counters().journal_seq.set(self.0.sequencer.borrow().seq_last());
-        journal.start_worker();
+        let (channels, seq_last) = {
+            let sequencer = self.0.sequencer.borrow();
+            (sequencer.channel_count() as u64, sequencer.seq_last())
+        };
+        let counters = self.counters();
+        counters.channels.set(channels);
+        counters.head_seq.set(seq_last);
+        counters.journal_seq.set(seq_last);
+        journal.start_worker(|| clock::now().monotonic_ns);
         *self.0.journal.borrow_mut() = Some(journal);
         Ok(seq)
     }
 
-    /// Closes the journal, if there is one; what is published from now on is in no journal.
-    pub fn close_journal(&self) {
+    /// Closes the journal, if there is one. Nothing is published from now on: its place could be
+    /// given to another event by the next start.
+    pub fn close(&self) {
+        self.0.is_over.set(true);
         if let Some(journal) = self.0.journal.borrow_mut().take() {
             journal.close();
         }
@@ -234,12 +250,15 @@ impl Feed {
         counters.journal_is_degraded.set(u64::from(journal.is_suspended()));
     }
 
-    /// Puts a batch into every ring, and waits where one is full.
-    async fn send(&self, batch: &Arc<Batch>) {
+    /// Puts a batch into every ring, and waits where one is full; whether that
+    /// keeps a source waiting, and counts.
+    async fn send(&self, batch: &Arc<Batch>, has_source: bool) {
         let count = self.0.rings.borrow().len();
         for number in 0..count {
             while !self.put(number, batch) {
-                self.counters().pauses.add(1);
+                if has_source {
+                    self.counters().pauses.add(1);
+                }
                 poll_fn(|context| self.0.rings.borrow_mut()[number].poll_room(context)).await;
             }
         }

@@ -26,7 +26,7 @@ fn many_sources_that_wait_for_one_ring_do_not_swell_a_batch() {
     let (all_wait, waiting) = std::sync::mpsc::channel();
     let thread = executor::start("feed", None, move || async move {
         let feed = feed(vec![sender]);
-        let left = Rc::new(std::cell::Cell::new(SOURCES));
+        let left = Rc::new(Cell::new(SOURCES));
         for _ in 0..SOURCES {
             let (feed, data, left) = (feed.clone(), data.clone(), Rc::clone(&left));
             executor::spawn(async move {
@@ -109,4 +109,26 @@ fn a_stream_that_takes_nothing_more_does_not_keep_the_end_waiting() {
     .unwrap();
     thread.join().unwrap();
     drop(take);
+}
+
+#[test]
+fn what_is_offered_after_the_end_gets_to_nobody_and_no_source_takes_it_for_published() {
+    let (sender, mut receiver) = ring(4);
+    let thread = executor::start("feed", None, move || async move {
+        let feed = feed(vec![sender]);
+        feed.offer(&event(b"1"), 0).unwrap();
+        feed.publish().await;
+        feed.close();
+        // Nothing was offered: there is nothing to wait for.
+        feed.publish().await;
+        feed.offer(&event(b"2"), 0).unwrap();
+        let publish = || executor::within(Duration::from_millis(10), feed.publish());
+        // Of two that have a part in it as well.
+        assert!(publish().await.is_none() && publish().await.is_none());
+    })
+    .unwrap();
+    thread.join().unwrap();
+    let seqs = |batch: Arc<Batch>| batch.events.iter().map(|event| event.seq).collect::<Vec<_>>();
+    assert_eq!(receiver.receive().map(seqs), Some(vec![1]));
+    assert!(receiver.receive().is_none());
 }
