@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use super::keys::{KEYS, default_text};
@@ -98,14 +99,16 @@ impl Resolver<'_> {
         let (compression, forms, sockets) = (self.compression(), self.forms(), self.sockets());
         let upgrade_timeout = self.duration("upgrade_timeout", limits::TIMEOUT_MS_MIN);
         let heartbeat = self.duration("heartbeat", limits::TIMEOUT_MS_MIN);
-        let (stop_timeout, tls) = (self.duration("stop_timeout", 0), self.tls(listen));
+        let (stop_timeout, tls) = (self.duration("stop_timeout", 0), self.tls());
         let (access, auth_timeout) = (self.access(), self.duration("auth_timeout", 0));
         let (admission, liveness) = (self.admission(), self.liveness());
         let (drain, drain_to) = self.drain();
         let (control, take_over) = (self.path("control"), self.path("take_over"));
         let (node, log, rules) = (self.node(host), self.log(), self.rules());
         let sources = self.sources(own);
-        self.collisions(listen, admin, &sources);
+        let tls_listen = tls.as_ref().map(|tls| tls.listen);
+        let own = [("listen", listen), ("tls_listen", tls_listen), ("admin", admin)];
+        self.collisions(own, control.as_deref(), &sources);
         Some(Settings {
             listen: listen?,
             admin,
@@ -333,46 +336,57 @@ impl Resolver<'_> {
     }
 
     fn duplicate(&mut self, sources: &[Source], address: &SourceAddress, given: &Given) {
-        use SourceAddress::{Tcp, Tls};
-        let picks_port = matches!(address, Tcp(address) | Tls(address) if address.port() == 0);
-        if !picks_port && sources.iter().any(|source| source.address == *address) {
+        if sources.iter().any(|source| is_same(&source.address, address)) {
             let wrong = Wrong::new(format!("`{}` is there twice", given.text), "each source once");
             self.problem(given.origin.clone(), "source", wrong);
         }
     }
 
-    /// Addresses of this server that are the same, apart from port 0.
+    /// Addresses of this server of which only one can be had.
     fn collisions(
         &mut self,
-        listen: Option<SocketAddr>,
-        admin: Option<SocketAddr>,
+        own: [(&'static str, Option<SocketAddr>); 3],
+        control: Option<&Path>,
         sources: &[Source],
     ) {
+        self.control_collision(control, sources);
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         let tcp = sources.iter().filter_map(|source| match source.address {
             SourceAddress::Tcp(address) | SourceAddress::Tls(address) => Some(("source", address)),
             _ => None,
         });
-        let own = [("listen", listen), ("admin", admin)].into_iter();
-        for (key, address) in own.filter_map(|(key, address)| Some((key, address?))).chain(tcp) {
-            let other = taken.iter().find(|(_, other)| *other == address && other.port() != 0);
-            match other {
-                Some((other, _)) if key != "source" || *other != "source" => {
-                    let origin = match self.raw.values.get(key) {
-                        Some(given) => given.origin.clone(),
-                        None => {
-                            let taken = [SourceAddress::Tcp, SourceAddress::Tls]
-                                .map(|kind| Ok(kind(address)));
-                            (self.raw.sources.iter())
-                                .find(|source| taken.contains(&source_url::parse(&source.url.text)))
-                                .map_or(Origin::Default, |source| source.url.origin.clone())
-                        }
-                    };
-                    let what = format!("{address} is the address of {other} already");
-                    self.problem(origin, key, Wrong::new(what, "another port, or port 0"));
-                }
-                _ => taken.push((key, address)),
+        let own = own.into_iter().filter_map(|(key, address)| Some((key, address?)));
+        for (key, address) in own.chain(tcp) {
+            if let Some((other, taken)) = taken.iter().find(|(_, other)| collide(*other, address)) {
+                let origin = match self.raw.values.get(key) {
+                    Some(given) => given.origin.clone(),
+                    None => {
+                        let kinds = [SourceAddress::Tcp, SourceAddress::Tls];
+                        let same = kinds.map(|kind| Ok(kind(address)));
+                        (self.raw.sources.iter().rev())
+                            .find(|source| same.contains(&source_url::parse(&source.url.text)))
+                            .map_or(Origin::Default, |source| source.url.origin.clone())
+                    }
+                };
+                let what = match *taken == address {
+                    true => format!("{address} is the address of {other} already"),
+                    false => format!("{address} is within the address of {other}, {taken}"),
+                };
+                self.problem(origin, key, Wrong::new(what, "another port, or port 0"));
+            } else {
+                taken.push((key, address));
             }
+        }
+    }
+
+    /// The control socket is a file of its own.
+    fn control_collision(&mut self, control: Option<&Path>, sources: &[Source]) {
+        let is_taken = |source: &Source| match &source.address {
+            SourceAddress::Unix { path, .. } => Some(path.as_path()) == control,
+            _ => false,
+        };
+        if sources.iter().any(is_taken) {
+            self.wrong("control", Wrong::new("it is the path of a source already", "another path"));
         }
     }
 
@@ -380,6 +394,27 @@ impl Resolver<'_> {
         let allowed = format!("allowed: {}", wrong.allowed);
         self.problems.push(Problem { origin, key: key.to_owned(), what: wrong.what, allowed });
     }
+}
+
+/// Whether two sources are the same: there is one listener at an address, and what is counted of a
+/// source has its name, without its options. Addresses of TCP are looked at with all others.
+fn is_same(one: &SourceAddress, other: &SourceAddress) -> bool {
+    use SourceAddress::{Replay, Tcp, Tls, Unix};
+    match (one, other) {
+        (Tcp(_) | Tls(_), _) => false,
+        (Unix { path, .. }, Unix { path: other, .. }) => path == other,
+        (Replay(replay), Replay(other)) => replay.to_string() == other.to_string(),
+        _ => one == other,
+    }
+}
+
+/// Whether one of two listeners takes the connections of the other, or keeps it from starting.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let is_any = one_ip.is_unspecified() || other_ip.is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one_ip == other_ip || is_any && one_ip.is_ipv4() == other_ip.is_ipv4())
 }
 
 fn one_core(text: &str, cores: &[usize]) -> Result<usize, Wrong> {

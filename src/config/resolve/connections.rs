@@ -2,7 +2,6 @@
 //!
 //! Not here: reading the files that they name. Invariant: as for all of [`super`].
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::config::{
 use crate::limits;
 
 impl Resolver<'_> {
-    pub(super) fn tls(&mut self, plain: Option<SocketAddr>) -> Option<TlsSettings> {
+    pub(super) fn tls(&mut self) -> Option<TlsSettings> {
         let listen = self.address("tls_listen");
         let chains = self.list("tls_certificates");
         let keys = self.list("tls_keys");
@@ -32,10 +31,6 @@ impl Resolver<'_> {
             }
             return None;
         };
-        if plain == Some(listen) && listen.port() != 0 {
-            let what = format!("{listen} is the address of listen already");
-            self.wrong("tls_listen", Wrong::new(what, "another port, or port 0"));
-        }
         if chains.is_empty() {
             let allowed = "tls_certificates beside it, such as /etc/fanfare/chain.pem";
             self.wrong("tls_listen", Wrong::new("there is no certificate", allowed));

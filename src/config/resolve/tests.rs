@@ -225,6 +225,27 @@ fn addresses_that_collide_are_refused_and_port_0_never_does() {
     assert!(message.starts_with("f.toml:5: source: 127.0.0.1:2 is the address of admin"));
     let message = collide("127.0.0.1:1", "127.0.0.1:2", &["tls://127.0.0.1:3"]);
     assert!(message.contains("`tls://127.0.0.1:3` has no certificate; allowed: tls_listen"));
+    let message = collide("0.0.0.0:1", "127.0.0.1:1", &["stdin://"]);
+    let expected = "--admin: 127.0.0.1:1 is within the address of listen, 0.0.0.0:1; allowed: ";
+    assert!(message.starts_with(expected), "{message}");
+    let message = collide("[::1]:1", "127.0.0.1:1", &["tcp://127.0.0.1:2", "tcp://0.0.0.0:2"]);
+    let expected = "--source: 0.0.0.0:2 is within the address of source, 127.0.0.1:2; ";
+    assert!(message.starts_with(expected) && !message.contains('\n'), "{message}");
+    let tls = [("tls_listen", "127.0.0.1:3"), ("tls_certificates", "c.pem")];
+    let given = [&tls[..], &[("admin", "127.0.0.1:3")]].concat();
+    let message = refusal(&flags(&given, &["stdin://"], &[]));
+    assert!(message.contains("127.0.0.1:3 is the address of tls_listen already"), "{message}");
+    let twice = ["unix:///run/a", "unix:///run/a?mode=600"];
+    let message = refusal(&flags(&[("control", "/run/a")], &twice, &[]));
+    assert!(message.contains("`unix:///run/a?mode=600` is there twice"), "{message}");
+    assert!(message.contains("--control: it is the path of a source already"), "{message}");
+    // What is counted of a source has its name, without its options.
+    let message =
+        collide("127.0.0.1:1", "127.0.0.1:2", &["replay:Cargo.toml", "replay:Cargo.toml?speed=2"]);
+    assert!(
+        message.starts_with("--source: `replay:Cargo.toml?speed=2` is there twice"),
+        "{message}"
+    );
     let free = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"];
     let raw = flags(&[("listen", "127.0.0.1:0"), ("admin", "127.0.0.1:0")], &free, &[]);
     assert!(resolve(&raw, &machine(), None).is_ok());
