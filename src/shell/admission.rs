@@ -180,14 +180,14 @@ impl Core {
     pub(super) fn count_refusal(&self, rejection: Option<Rejection>) {
         let counters = self.counters();
         counters.refused.add(1);
-        let Some(rejection) = rejection else { return };
         match rejection {
-            Rejection::AtCapacity { .. } => counters.refused_capacity.add(1),
-            Rejection::TooMany { .. } => counters.refused_limit.add(1),
-            Rejection::Unauthorized(_) | Rejection::OriginForbidden => {
+            None => counters.refused_gone.add(1),
+            Some(Rejection::AtCapacity { .. }) => counters.refused_capacity.add(1),
+            Some(Rejection::TooMany { .. }) => counters.refused_limit.add(1),
+            Some(Rejection::Unauthorized(_) | Rejection::OriginForbidden) => {
                 counters.refused_access.add(1);
             }
-            _ => counters.refused_request.add(1),
+            Some(_) => counters.refused_request.add(1),
         }
     }
 }

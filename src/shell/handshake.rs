@@ -301,7 +301,10 @@ fn count_handshake(core: &Core, wire: &Wire, error: Option<&TlsError>) {
     }
     counters.tls_handshakes.add(1);
     let is_resumed = wire.session.as_ref().is_some_and(|session| session.is_resumed());
-    counters.tls_resumed.add(u64::from(is_resumed));
+    match is_resumed {
+        true => counters.tls_resumed.add(1),
+        false => counters.tls_full.add(1),
+    }
 }
 
 /// Refuses one that has asked nothing yet. It is heard first, because many clients take an answer

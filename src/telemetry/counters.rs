@@ -194,6 +194,8 @@ pub struct ShardCounters {
     pub refused_access: Cell,
     /// Those whose request was not one, or never came.
     pub refused_request: Cell,
+    /// Those that were given up by the peer.
+    pub refused_gone: Cell,
     /// Events appended to the log.
     pub events: Cell,
     /// Data frames handed to the kernel in full, one for each event and client.
@@ -230,6 +232,8 @@ pub struct ShardCounters {
     pub rate_limited: Cell,
     /// TLS handshakes that were done.
     pub tls_handshakes: Cell,
+    /// Those of them that were whole.
+    pub tls_full: Cell,
     /// Those of them that a ticket of an earlier session shortened.
     pub tls_resumed: Cell,
     /// TLS handshakes that failed.
@@ -280,7 +284,7 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// Every counter with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Cell); 43] {
+    pub const fn named(&self) -> [(&'static str, &Cell); 45] {
         [
             ("connections", &self.connections),
             ("subscribed", &self.subscribed),
@@ -292,6 +296,7 @@ impl ShardCounters {
             ("refused_limit", &self.refused_limit),
             ("refused_access", &self.refused_access),
             ("refused_request", &self.refused_request),
+            ("refused_gone", &self.refused_gone),
             ("events", &self.events),
             ("deliveries", &self.deliveries),
             ("sends", &self.sends),
@@ -310,6 +315,7 @@ impl ShardCounters {
             ("auth_failures", &self.auth_failures),
             ("rate_limited", &self.rate_limited),
             ("tls_handshakes", &self.tls_handshakes),
+            ("tls_full", &self.tls_full),
             ("tls_resumed", &self.tls_resumed),
             ("tls_failed", &self.tls_failed),
             ("retained_bytes", &self.retained_bytes),

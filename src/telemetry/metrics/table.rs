@@ -524,17 +524,14 @@ fn refusals(shard: &ShardCounters, each: &mut Samples<'_>) -> fmt::Result {
         ("limit", shard.refused_limit.value()),
         ("access", shard.refused_access.value()),
         ("request", shard.refused_request.value()),
+        ("gone", shard.refused_gone.value()),
     ];
-    let named: u64 = reasons.iter().map(|(_, count)| count).sum();
-    let gone = shard.refused.value().saturating_sub(named);
-    let mut reasons = reasons.into_iter().chain([("gone", gone)]);
-    reasons.try_for_each(|(reason, count)| each(&[("reason", reason)], count))
+    reasons.into_iter().try_for_each(|(reason, count)| each(&[("reason", reason)], count))
 }
 
 fn handshakes(shard: &ShardCounters, each: &mut Samples<'_>) -> fmt::Result {
-    let resumed = shard.tls_resumed.value();
-    each(&[("kind", "full")], shard.tls_handshakes.value().saturating_sub(resumed))?;
-    each(&[("kind", "resumed")], resumed)
+    each(&[("kind", "full")], shard.tls_full.value())?;
+    each(&[("kind", "resumed")], shard.tls_resumed.value())
 }
 
 fn receipts(shard: &ShardCounters, each: &mut Samples<'_>) -> fmt::Result {
