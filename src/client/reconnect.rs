@@ -10,6 +10,7 @@ use crate::limits::{
 use crate::protocol::ws::client::ClientHandshakeError;
 use crate::protocol::ws::close;
 use crate::shell::dial::ClientError;
+use crate::shell::trust::TrustError;
 
 /// When to connect again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,7 @@ pub fn after_error(error: &ClientError, was_open: bool) -> When {
         ClientError::Refused(_)
         | ClientError::Connect(..)
         | ClientError::UpgradeEnded(..)
+        | ClientError::Trust(TrustError::Tls { .. })
         | ClientError::Io(_)
             if was_open =>
         {

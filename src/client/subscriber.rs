@@ -329,6 +329,11 @@ impl Session {
     /// What a frame means for the connection.
     fn look(&mut self, frame: &Frame<'_>) {
         match frame.kind {
+            // What is held goes on. The file may have been read while it was written, or the
+            // server does not know the token yet.
+            _ if frame.success == Some(false) && frame.method == Some("auth") => {
+                self.token_look_ns = Some(0);
+            }
             _ if frame.success == Some(false) && !was_too_often(frame) => {
                 self.broken = Some(Loss { why: Error::refused(frame), when: When::Never });
             }

@@ -81,9 +81,12 @@ fn an_answer_decides_by_its_status_and_a_retry_after_is_kept_to_a_bound() {
 
 #[test]
 fn a_broken_connection_is_made_again_and_a_first_one_that_fails_is_not() {
+    let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
     let errors = [
         ClientError::Refused("a".into()),
         ClientError::UpgradeEnded("a".into(), std::io::ErrorKind::TimedOut.into()),
+        // A certificate that is being replaced may be wrong for a moment.
+        ClientError::Trust(TrustError::Tls { host: "a".into(), error: expired }),
         ClientError::Io(std::io::ErrorKind::ConnectionReset.into()),
     ];
     for error in errors {

@@ -284,6 +284,37 @@ fn a_credential_that_expires_is_renewed_from_its_file_and_shown_again_later() {
 }
 
 #[test]
+fn a_token_that_is_refused_when_it_is_shown_again_ends_nothing_and_the_next_one_is_shown() {
+    let path = std::env::temp_dir().join(format!("fanfare-refused-{}", std::process::id()));
+    std::fs::write(&path, "old\n").unwrap();
+    let file: PathBuf = path.clone();
+    let expiring = r#"{"channel":"control","type":"auth_expiring","expires_in_ms":59000}"#;
+    let refused = r#"{"method":"auth","success":false,"req_id":2,
+        "error":{"code":"auth_failed","message":"no such key","retryable":false}}"#;
+    let (address, played) = listen_times(1, move |_, mut stream: Producer| {
+        upgrade(&mut stream, FIRST_WELCOME);
+        let mut reader = Reader::new(Role::Server, 1 << 20);
+        let mut seen = messages(&mut stream, &mut reader, 1);
+        std::fs::write(&file, "half\n").unwrap();
+        stream.write_all(&frames(&[REPLY, expiring])).unwrap();
+        seen.extend(messages(&mut stream, &mut reader, 1));
+        std::fs::write(&file, "whole\n").unwrap();
+        stream.write_all(&frames(&[refused])).unwrap();
+        seen.extend(messages(&mut stream, &mut reader, 1));
+        stream.write_all(&frames(&[FIRST])).unwrap();
+        seen.extend(messages(&mut stream, &mut reader, usize::MAX));
+        seen
+    });
+    let token = TokenFlags { token_file: Some(path.clone()) };
+    let url = format!("ws://{address}");
+    run(&Subscribe { ends: after(1), token, ..again(&url) }).0.unwrap();
+    let seen = played.join().unwrap().remove(0);
+    let shown: Vec<_> = seen[1..3].iter().map(|text| text.contains("whole")).collect();
+    assert_eq!(shown, [false, true], "{seen:?}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn a_second_connection_over_tls_resumes_the_session_of_the_first() {
     let authority = Authority::new("subscribe");
     let config = authority.server("127.0.0.1", &TLS13, false);
