@@ -159,6 +159,9 @@ impl Judge {
                     let code = payload.get(..2).map_or(1005, |c| u16::from_be_bytes([c[0], c[1]]));
                     self.closed = Some(code);
                     assert!(code != 1012 || self.drained, "{}: closed untold", self.name);
+                    // What a client says here is never wrong (1002, 1007, 1009).
+                    let is_reason = [1000, 1001, 1008, 1012, 4100, 4101].contains(&code);
+                    assert!(is_reason, "{}: closed with {code}", self.name);
                     if code == 4100 {
                         self.check_slow_consumer(history);
                     }
@@ -383,13 +386,14 @@ impl Judge {
     fn answer(&mut self, value: &Value, history: &History) {
         self.answers += 1;
         let req_id = value["req_id"].as_u64();
+        let asked = req_id.and_then(|req_id| self.asked.remove(&req_id));
         if value["error"]["code"] == "rate_limited" {
             assert_eq!(value["error"]["retryable"], true, "{}: {value}", self.name);
             self.refused_for_rate += 1;
             self.totals.rate_limited += 1;
             return;
         }
-        let Some(asked) = req_id.and_then(|req_id| self.asked.remove(&req_id)) else { return };
+        let Some(asked) = asked else { return };
         let mut boundary = None;
         for result in value["result"].as_array().into_iter().flatten() {
             let Some(seq) = result["seq"].as_u64() else { continue };

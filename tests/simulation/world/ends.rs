@@ -23,6 +23,7 @@ impl World {
     /// An orderly stop: each client gets a close frame after its last event, and answers it. So
     /// does one whose upgrade was let through before and ends behind the beginning of the stop.
     pub(super) fn shut_down(&mut self) {
+        self.is_stopping = true;
         let is_late = self.random.chance(30);
         for round in 0..200 {
             self.shard.handle_shutdown(self.now);

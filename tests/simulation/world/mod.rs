@@ -86,6 +86,8 @@ pub(crate) struct World {
     totals: Totals,
     ping_ns: u64,
     pong_ns: u64,
+    /// It is told to stop in order.
+    is_stopping: bool,
 }
 
 impl World {
@@ -171,6 +173,7 @@ impl World {
             totals: Totals::default(),
             ping_ns,
             pong_ns,
+            is_stopping: false,
         }
     }
 
@@ -483,6 +486,9 @@ impl World {
                 // The close frame found no room in a socket that nobody reads.
                 (None, CloseReason::SlowConsumer) => judge.check_slow_consumer(&self.history),
                 (Some(4100), _) => {}
+                (Some(1001), _) => {
+                    assert!(self.is_stopping, "{id:?} is told of a stop: {reason:?}")
+                }
                 (None, CloseReason::HeartbeatMissed | CloseReason::Drain) => {}
                 (_, CloseReason::RateLimited) | (Some(1008), _) => {
                     let burst = self.command_burst;
