@@ -29,6 +29,9 @@ class Book:
 
     Levels are `[price, size]`, in `bids` and `asks` or `b` and `a` of the event's data. `number`
     makes numbers of them: `decimal.Decimal` is exact, `float` is faster.
+
+    What is missing shows by the next change: its `prev` names the event before it on the channel.
+    Of one of several keys that says nothing: call `broken` where a gap names the channel.
     """
 
     def __init__(self, number: Callable[[str], Any] = Decimal) -> None:
@@ -39,16 +42,23 @@ class Book:
         """Whether it began with a snapshot, and nothing has been missing since."""
         self.why = "no snapshot yet"
         """Why it is not whole."""
+        self._epoch = ""
         self._bids = _Side(number, descending=True)
         self._asks = _Side(number, descending=False)
 
     def apply(self, event: Event) -> bool:
         """Takes in an event of the book's channel, in order; whether the book is whole after it."""
-        self.seq = event.seq
+        missing = self._missing(event) if self.whole and event.kind != "snapshot" else ""
+        if missing:
+            self.broken(missing)
+        self.seq, self._epoch = event.seq, event.epoch
         return self.apply_data(event.kind, event.data)
 
     def apply_data(self, kind: str, data: Any) -> bool:
-        """As `apply`, with the payload alone; `kind` is `snapshot` or `update`."""
+        """As `apply`, with the payload alone, which does not say what came before it.
+
+        `kind` is `snapshot` or `update`.
+        """
         if kind == "snapshot":
             self._begin()
         elif not self.whole:
@@ -78,6 +88,16 @@ class Book:
         """Something is missing: it is not whole until the next snapshot."""
         self.whole = False
         self.why = why
+
+    def _missing(self, event: Event) -> str:
+        """What did not come before this change."""
+        if self.seq == 0:
+            return ""  # It began with a snapshot that was no event.
+        if event.epoch != self._epoch:
+            return f"no snapshot yet of epoch {event.epoch}"
+        if event.key is None and event.prev > self.seq:
+            return f"after seq {self.seq} came {event.seq}, which follows {event.prev}"
+        return ""
 
     def _begin(self) -> None:
         self._bids.clear()
@@ -130,6 +150,9 @@ class BinanceDepth(Book):
             self._change(data)
         return self.whole
 
+    def _missing(self, event: Event) -> str:
+        return ""  # Binance's numbers say it.
+
     def _change(self, data: Any) -> None:
         if self.whole and self._is_old(data):
             return
@@ -147,11 +170,10 @@ class BinanceDepth(Book):
         return bool(data["u"] < self.update_id + (0 if futures_first else 1))
 
     def _follows(self, data: Any) -> bool:
-        if self._chained:
-            return bool(
-                data["pu"] == self.update_id if "pu" in data else data["U"] == self.update_id + 1
-            )
-        return bool(data["U"] <= self.update_id + (0 if "pu" in data else 1))
+        last = self.update_id
+        if "pu" in data:
+            return bool(data["pu"] == last or (not self._chained and data["U"] <= last))
+        return bool(data["U"] == last + 1 if self._chained else data["U"] <= last + 1)
 
 
 class _Side:

@@ -17,8 +17,9 @@ from typing import Any, Literal, TypeVar
 from .buffer import Buffer
 from .delivery import Delivery
 from .errors import FanfareError, UnreachableError
-from .link import Item, Link, LostError, Options, Token
+from .link import Item, Link, Options, Token
 from .messages import Event, Gap, ParseFloat, Policy, State, Subscribed, Terms, Verified
+from .outbox import LostError
 from .session import Session
 
 Result = TypeVar("Result")
@@ -170,8 +171,18 @@ class Feed:
         terms = Terms(policy, snapshot, max_age_ms, max_lag_bytes, interval_ms)
         patterns = _flat(channels)
         full = len(self._links) == 1
-        granted = await self._on_all(lambda link: link.subscribe(patterns, terms, full))
+        try:
+            granted = await self._on_all(lambda link: link.subscribe(patterns, terms, full))
+        finally:
+            self._hold(patterns, terms)
         return sorted(granted, key=lambda one: patterns.index(one.channel))
+
+    def _hold(self, patterns: Sequence[str], terms: Terms) -> None:
+        """Has all connections hold what one was granted: some came up since, or are yet to."""
+        held = [session.subscriptions for session in self.sessions]
+        granted = [one for one in patterns if any(terms == wanted.get(one) for wanted in held)]
+        for link in self._links:
+            link.hold(granted, terms)
 
     async def unsubscribe(self, *channels: str | Iterable[str]) -> None:
         """Ends subscriptions. What was received before still comes out of the iteration.

@@ -112,4 +112,4 @@ class Delivery:
 
 
 def _covers(session: Session, gap: Gap) -> bool:
-    return session.up and session.since < gap.from_seq
+    return session.up and session.since < gap.from_seq and session.holds(gap.channels)

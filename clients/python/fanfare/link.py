@@ -22,8 +22,10 @@ from websockets.typing import Subprotocol
 from . import binary
 from .buffer import Buffer
 from .delivery import Delivery
-from .errors import ClosedError, FanfareError, ProtocolError, RefusedError, RequestError
+from .errors import ClosedError, ProtocolError, RefusedError, RequestError
 from .messages import Event, Gap, ParseFloat, State, Subscribed, Terms, parse_control
+from .outbox import LostError, Outbox, Pace
+from .requests import Request, error_of, subscribed
 from .retry import (
     CREDENTIAL_EXPIRED,
     HEARTBEATS_MISSED_MAX,
@@ -33,7 +35,7 @@ from .retry import (
     status_is_final,
 )
 from .route import Route
-from .session import Arrival, Notice, Recovered, Reply, Request, Session, error_of, subscribed
+from .session import Arrival, Notice, Recovered, Reply, Session
 
 SUBPROTOCOL = Subprotocol("fanfare.v1.json")
 BINARY = Subprotocol(binary.SUBPROTOCOL)
@@ -46,10 +48,6 @@ Token = str | Callable[[], str | Awaitable[str]]
 Item = Event | Gap | State
 
 log = logging.getLogger("fanfare")
-
-
-class LostError(FanfareError):
-    """The connection ended before the reply came; ask again."""
 
 
 class _AgainError(Exception):
@@ -101,7 +99,7 @@ class Link:
         self._owner = owner
         self._route = Route(nodes)
         self._backoff = Backoff()
-        self._socket: ClientConnection | None = None
+        self._outbox: Outbox | None = None
         self._waiters: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._stopped = False
         self._waiting_since: float | None = None
@@ -148,6 +146,7 @@ class Link:
                 _AgainError,
                 ProtocolError,
                 OSError,
+                EOFError,  # What websockets before 14.1 say to a handshake that was cut.
                 InvalidHandshake,
                 asyncio.TimeoutError,
             ) as error:
@@ -173,6 +172,12 @@ class Link:
         replies = await self._ask(self.session.subscribe(patterns, terms, full))
         return [one for reply in replies for one in subscribed(reply)]
 
+    def hold(self, patterns: Sequence[str], terms: Terms) -> None:
+        """Another connection was granted these: asks for them where they are missing."""
+        requests = self.session.hold(patterns, terms)
+        if requests:
+            self._spawn(self._send(requests))
+
     async def unsubscribe(self, patterns: Sequence[str]) -> None:
         """Unsubscribes; what the server does not have any more is done."""
         try:
@@ -193,11 +198,11 @@ class Link:
             self._waiters[request.id] = future
             futures.append(future)
         try:
-            await self._send(requests)
-            replies = list(await asyncio.gather(*futures))
+            await asyncio.gather(self._send(requests), *futures)
         finally:
             for request in requests:
                 self._waiters.pop(request.id, None)
+        replies = [future.result() for future in futures]
         for reply in replies:
             error = error_of(reply)
             if error is not None and error.code != done:
@@ -205,11 +210,10 @@ class Link:
         return replies
 
     async def _send(self, requests: Sequence[Request]) -> None:
-        if self._socket is None:
+        if self._outbox is None:
             raise LostError("not connected")
         try:
-            for request in requests:
-                await self._socket.send(request.text)
+            await self._outbox.send(requests)
         except ConnectionClosed:
             raise LostError("the connection ended before the request was sent") from None
 
@@ -234,7 +238,9 @@ class Link:
             welcome = parse_control(raw) if isinstance(raw, str) else {}
             try:
                 epoch, heartbeat_s = welcome["epoch"], welcome["heartbeat_ms"] / 1_000
-                ping_s = welcome["limits"]["ping_ms"] / 1_000
+                limits = welcome["limits"]
+                ping_s = limits["ping_ms"] / 1_000
+                pace = Pace(limits["command_rate"], limits["command_burst"])
             except (KeyError, TypeError) as error:
                 raise ProtocolError(f"not a welcome message: {raw[:200]!r}") from error
             if self._stopped:
@@ -243,10 +249,16 @@ class Link:
             if refusal is not None:
                 self.parked = True
                 raise _AgainError(refusal)
-            await self._connected(socket, epoch, heartbeat_s, ping_s)
+            outbox = Outbox(self.session, socket, pace)
+            await self._connected(socket, outbox, epoch, heartbeat_s, ping_s)
 
     async def _connected(
-        self, socket: ClientConnection, epoch: str, heartbeat_s: float, ping_s: float
+        self,
+        socket: ClientConnection,
+        outbox: Outbox,
+        epoch: str,
+        heartbeat_s: float,
+        ping_s: float,
     ) -> None:
         began = asyncio.get_running_loop().time()
         tending: asyncio.Task[None] | None = None
@@ -255,10 +267,9 @@ class Link:
             for other in self._owner.sessions:
                 if other is not self.session:
                     self.session.adopt(other)
-            self._socket = socket
+            self._outbox = outbox
             self._leave_at = None
-            for request in self.session.resubscribe():
-                await socket.send(request.text)
+            await outbox.send(self.session.resubscribe())
             self._owner.link_is_up()
             tending = asyncio.create_task(self._tend(socket, heartbeat_s, ping_s))
             await self._owner.buffer.put([State("connected", self.url)])
@@ -267,7 +278,8 @@ class Link:
             if tending is not None:
                 tending.cancel()
             self._backoff.lasted(asyncio.get_running_loop().time() - began)
-            self._socket = None
+            outbox.end()
+            self._outbox = None
             self._waiting_since = None
             self._lose(self.session.disconnected())
             self._owner.link_is_down(self)
@@ -314,9 +326,9 @@ class Link:
                 if 0 < ping_s / 2 <= now - ponged:
                     ponged = now
                     await socket.pong()
-                await self._heal()
-            except (ConnectionClosed, LostError):
+            except ConnectionClosed:
                 return
+            self._spawn(self._heal())  # Its requests may have to wait for their turn.
 
     async def _heal(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -405,8 +417,8 @@ class Link:
 
     async def _renew(self) -> None:
         """Shows the next credential, in as many attempts as the connection has time for."""
-        socket, backoff = self._socket, Backoff()
-        while self._socket is socket:
+        outbox, backoff = self._outbox, Backoff()
+        while self._outbox is outbox:
             try:
                 await self.call("auth", {"token": await self._token()})
                 return

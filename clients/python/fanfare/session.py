@@ -7,18 +7,16 @@ While a recovery runs, that is the position before it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .binary import Channels
-from .errors import ProtocolError, RequestError
-from .messages import Event, Gap, ParseFloat, Position, Subscribed, Terms, is_event, parse_control
+from .errors import ProtocolError
+from .messages import Event, Gap, ParseFloat, Position, Terms, is_event, parse_control
 from .patterns import is_name, matches, most_specific
+from .requests import Request, parts_of
 
-# A request's `channels`, in bytes: well below the smallest `message_bytes_max` that is sensible.
-CHANNELS_BYTES_MAX = 32_768
 # Gaps with these causes are answered by a snapshot already, or cannot be healed by asking again.
 _NOT_HEALED = frozenset({"epoch", "too_old", "expired", "forgotten", "snapshot"})
 _NEVER = 1 << 63
@@ -59,27 +57,6 @@ Output = Arrival | Gap | Notice | Reply | Recovered
 
 
 @dataclass(slots=True, eq=False)
-class Request:
-    """A message to the server; its reply is found by `id`."""
-
-    id: int
-    method: str
-    params: dict[str, Any]
-    terms: Terms | None = None
-    full: bool = False
-    automatic: bool = False
-    dropped: set[str] = field(default_factory=set)  # Patterns that nobody wants any more.
-
-    @property
-    def text(self) -> str:
-        """As it goes over the wire."""
-        message: dict[str, Any] = {"method": self.method, "req_id": self.id}
-        if self.params:
-            message["params"] = self.params
-        return json.dumps(message, separators=(",", ":"))
-
-
-@dataclass(slots=True, eq=False)
 class _Subscription:
     pattern: str
     terms: Terms
@@ -90,6 +67,12 @@ class _Subscription:
     heal: int | None = None  # Resume after this seq; -1 is a snapshot.
     interval_ms: int = 0
     policies: dict[str, str] = field(default_factory=dict)  # By pattern: its own, and exceptions.
+    had: int = 0  # Its own place, where the replay may begin at an earlier one.
+
+    @property
+    def kind(self) -> tuple[Hashable, ...]:
+        """Its terms, asked for and granted; the place of what is sampled is far behind."""
+        return self.terms, self.interval_ms, frozenset(self.policies.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +81,7 @@ class _Channel:
     floor: int = 0  # The highest `to` of receipts that name it.
     keyed: bool = False
     promise: str | None = None  # `all`, `stream` (but not what has a key), `none`; None: look up.
+    had: int = 0  # The lowest of its subscriptions; looked up with `promise`.
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +103,7 @@ class Session:
         self._parse_float = parse_float
         self._subscriptions: dict[str, _Subscription] = {}
         self._channels: dict[str, _Channel] = {}
+        self._held: dict[str, bool] = {}  # What `holds` has found.
         self._announced = Channels()
         self._pending: dict[int, Request] = {}
         self._recoveries: list[_Recovery] = []
@@ -143,7 +128,7 @@ class Session:
             self._channels.clear()
             self.since = _NEVER
             for subscription in self._subscriptions.values():
-                subscription.base = 0
+                subscription.base = subscription.had = 0
         self._forget_connection()
         self.epoch = epoch
         self.up = True
@@ -160,25 +145,47 @@ class Session:
         return lost
 
     def adopt(self, other: Session) -> None:
-        """Takes over what another session can claim, where that is further or the only claim."""
+        """Takes over what another session holds, and what it can claim, where that is further."""
         for pattern, theirs in other._subscriptions.items():
-            mine = self._subscriptions.setdefault(pattern, _Subscription(pattern, theirs.terms))
+            new = _Subscription(
+                pattern, theirs.terms, interval_ms=theirs.interval_ms, policies=theirs.policies
+            )
+            mine = self._subscriptions.setdefault(pattern, new)
+            mine.terms = theirs.terms
             known = (one for one in (mine.claim, other._claim(theirs)) if one is not None)
             mine.claim = max(
                 known, key=lambda one: (one.epoch == self.epoch, one.seq), default=None
             )
+        self._terms_changed()
+
+    def hold(self, patterns: Sequence[str], terms: Terms) -> list[Request]:
+        """Another session was granted these: the requests for those that this one lacks."""
+        lacking = [pattern for pattern in patterns if pattern not in self._subscriptions]
+        for pattern in patterns:
+            one = self._subscriptions.setdefault(pattern, _Subscription(pattern, terms))
+            if not self.up:
+                one.terms = terms
+        self._terms_changed()
+        if not self.up:
+            return []
+        return [self._subscribe(part, terms, None, automatic=True) for part in parts_of(lacking)]
 
     def resubscribe(self) -> list[Request]:
-        """The requests for all subscriptions on a new connection, each from where it was."""
-        groups: dict[tuple[Terms, Position | None], list[str]] = {}
+        """The requests for all subscriptions on a new connection, from where they were.
+
+        The server takes few replays at once: those of a kind go on from the lowest of their places.
+        """
+        groups: dict[Hashable, list[_Subscription]] = {}
         for one in self._subscriptions.values():
-            groups.setdefault((one.terms, one.claim), []).append(one.pattern)
+            epoch = one.claim.epoch if one.claim else None
+            groups.setdefault((one.kind, epoch), []).append(one)
             one.recovering = True  # A heartbeat before the reply proves nothing of it.
-        return [
-            self._subscribe(part, terms, claim, automatic=True)
-            for (terms, claim), patterns in groups.items()
-            for part in _parts(patterns)
-        ]
+        requests = []
+        for group in groups.values():
+            claim = min((one.claim for one in group if one.claim), default=None)
+            for part in parts_of([one.pattern for one in group]):
+                requests.append(self._subscribe(part, group[0].terms, claim, automatic=True))
+        return requests
 
     # Requests
 
@@ -192,8 +199,8 @@ class Session:
         new = [pattern for pattern in patterns if pattern not in self._subscriptions]
         held = [pattern for pattern in patterns if pattern in self._subscriptions]
         return [
-            *(self._subscribe(part, terms, None) for part in _parts(new)),
-            *(self._subscribe(part, terms, None, full=full) for part in _parts(held)),
+            *(self._subscribe(part, terms, None) for part in parts_of(new)),
+            *(self._subscribe(part, terms, None, full=full) for part in parts_of(held)),
         ]
 
     def drop(self, patterns: Sequence[str]) -> None:
@@ -213,7 +220,7 @@ class Session:
 
     def unsubscribe(self, patterns: Sequence[str]) -> list[Request]:
         """Requests of the application; see `drop`, too."""
-        return [self.request("unsubscribe", {"channels": part}) for part in _parts(patterns)]
+        return [self.request("unsubscribe", {"channels": part}) for part in parts_of(patterns)]
 
     def request(self, method: str, params: dict[str, Any], automatic: bool = False) -> Request:
         """Any request; `automatic` ones were not asked for by the application."""
@@ -270,16 +277,18 @@ class Session:
         """The requests for all that is to be healed; none while other recoveries run."""
         if self._recoveries or any(one.method == "subscribe" for one in self._pending.values()):
             return []
-        groups: dict[tuple[Terms, int], list[str]] = {}
+        groups: dict[Hashable, list[_Subscription]] = {}
         for one in self._subscriptions.values():
             if one.heal is not None:
-                groups.setdefault((one.terms, one.heal), []).append(one.pattern)
-                one.heal = None
+                groups.setdefault((one.kind, one.heal < 0), []).append(one)
         requests = []
-        for (terms, seq), patterns in groups.items():
+        for group in groups.values():
+            terms, seq = group[0].terms, min(one.heal or 0 for one in group)
             claim = None if seq < 0 else Position(self.epoch, seq)
             wanted = terms if claim else replace(terms, snapshot=True)
-            for part in _parts(patterns):
+            for one in group:
+                one.heal = None
+            for part in parts_of([one.pattern for one in group]):
                 request = self._subscribe(part, wanted, claim, automatic=True)
                 request.terms = terms
                 requests.append(request)
@@ -292,6 +301,15 @@ class Session:
             for one in self._subscriptions.values()
             if one.pattern in names or any(matches(one.pattern, name) for name in names)
         ]
+
+    def holds(self, names: Iterable[str]) -> bool:
+        """Whether each of these channels and patterns is subscribed to."""
+        for name in names:
+            if name not in self._held:
+                self._held[name] = name in self._subscriptions or (
+                    is_name(name) and any(matches(p, name) for p in self._subscriptions)
+                )
+        return all(self._held[name] for name in names)
 
     # Positions
 
@@ -356,18 +374,20 @@ class Session:
                     outputs.append(Gap(*hole, missed=None, cause="hole", recover="resume"))
             self._live = max(self._live, event.seq)
         channel.last = max(channel.last, event.seq)
-        outputs.append(Arrival(event, promised, full))
+        if event.seq > channel.had:
+            outputs.append(Arrival(event, promised, full))
         return outputs
 
     def _promised(self, event: Event, channel: _Channel) -> bool:
         if channel.promise is None:
-            channel.promise = self._promise(event.channel)
+            holding = [p for p in self._subscriptions if matches(p, event.channel)]
+            channel.promise = self._promise(event.channel, holding)
+            channel.had = min((self._subscriptions[p].had for p in holding), default=0)
         if channel.promise == "stream":
             return event.key is None and not channel.keyed
         return channel.promise == "all"
 
-    def _promise(self, name: str) -> str:
-        holding = [p for p in self._subscriptions if matches(p, name)]
+    def _promise(self, name: str, holding: Sequence[str]) -> str:
         best = most_specific(holding)
         if best is None:
             return "none"
@@ -381,6 +401,7 @@ class Session:
         return max((one.base for one in subscriptions if matches(one.pattern, name)), default=0)
 
     def _terms_changed(self) -> None:
+        self._held.clear()
         for channel in self._channels.values():
             channel.promise = None
 
@@ -412,22 +433,23 @@ class Session:
                 continue
             one = self._subscriptions.setdefault(pattern, _Subscription(pattern, terms))
             one.terms = terms
+            start = request.params["resume"]["seq"] if resumed else entry["seq"]
+            claim = claims.get(pattern)
+            one.had = max(start, claim.seq if claim else 0) if resumed else 0
             # A node that is behind the one before it sends nothing up to what was claimed.
-            had = request.params["resume"]["seq"] if resumed else 0
-            one.base = max(one.base, entry["seq"], had)
+            one.base = max(one.base, entry["seq"], one.had)
             _note_terms(one, entry)
             if "resume" not in request.params:
                 gaps.extend(self._interrupted(one, entry["seq"]))
             if pattern in coming:
                 # What the server has lost (`ahead`) cannot be claimed of it again.
-                one.claim = None if entry.get("why") == "ahead" else claims.get(pattern)
+                one.claim = None if entry.get("why") == "ahead" else claim
                 one.recovering = True
                 if one.claim is None and "resume" not in request.params:
                     one.began = Position(self.epoch, entry["seq"])
             else:
                 one.claim = Position(self.epoch, entry["seq"])
                 one.recovering = False
-            start = had if resumed else entry["seq"]
             if self.since == _NEVER or not resumed:
                 self.since = start
         wanted = set(coming) - request.dropped
@@ -504,46 +526,7 @@ class Session:
         return [Recovered(channels, seq)]
 
 
-def subscribed(body: dict[str, Any]) -> list[Subscribed]:
-    """The entries of a reply to `subscribe` that were granted."""
-    return [
-        Subscribed(
-            entry["channel"],
-            entry["seq"],
-            entry.get("matched", 0),
-            entry.get("policy", ""),
-            entry.get("max_age_ms"),
-            entry.get("max_lag_bytes"),
-            entry.get("interval_ms"),
-        )
-        for entry in body.get("result", [])
-        if "error" not in entry
-    ]
-
-
-def error_of(body: dict[str, Any]) -> RequestError | None:
-    """The first error of a reply."""
-    if body.get("success"):
-        return None
-    error = body.get("error", {})
-    code, message = error.get("code", "unknown"), error.get("message", "")
-    return RequestError(code, message, bool(error.get("retryable")))
-
-
 def _note_terms(one: _Subscription, entry: dict[str, Any]) -> None:
     rules = [entry, *entry.get("except", [])]
     one.policies = {rule["channel"]: rule.get("policy", "auto") for rule in rules}
     one.interval_ms = max(rule.get("interval_ms", 0) for rule in rules)
-
-
-def _parts(patterns: Sequence[str]) -> list[list[str]]:
-    """Patterns in parts that one request holds."""
-    parts: list[list[str]] = []
-    size = CHANNELS_BYTES_MAX
-    for pattern in patterns:
-        if size + len(pattern) + 3 > CHANNELS_BYTES_MAX or len(parts[-1]) == 1_000:
-            parts.append([])
-            size = 0
-        parts[-1].append(pattern)
-        size += len(pattern) + 3
-    return parts

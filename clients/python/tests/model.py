@@ -156,6 +156,8 @@ class Connection:
         had = resume["seq"] if resume and not why else 0
         self.ahead = had if self.ahead is None else min(self.ahead, had)
         entry = {"policy": params.get("policy", "auto"), "seq": seq, "matched": 1}
+        if "interval_ms" in params:
+            entry["interval_ms"] = params["interval_ms"]
         if resume:
             entry |= {"resumed": not why} | ({"why": why} if why else {})
         self.send(**head, result=[{"channel": one, **entry} for one in patterns])

@@ -27,7 +27,12 @@ class Peer:
         await self.socket.send(json.dumps(message, separators=(",", ":")))
 
     async def welcome(
-        self, epoch: str = "E1", heartbeat_ms: int = 5_000, ping_ms: int = 20_000
+        self,
+        epoch: str = "E1",
+        heartbeat_ms: int = 5_000,
+        ping_ms: int = 20_000,
+        rate: int = 20,
+        burst: int = 100,
     ) -> None:
         await self.send(
             channel="control",
@@ -36,7 +41,7 @@ class Peer:
             node="n",
             epoch=epoch,
             seq=0,
-            limits={"ping_ms": ping_ms},
+            limits={"ping_ms": ping_ms, "command_rate": rate, "command_burst": burst},
             heartbeat_ms=heartbeat_ms,
         )
 

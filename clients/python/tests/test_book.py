@@ -30,6 +30,41 @@ def test_a_book_sets_levels_deletes_at_zero_and_keeps_them_sorted() -> None:
     assert (book.best_bid, book.best_ask) == (None, (5, 1))
 
 
+def book_of(*raws: str) -> fanfare.Book:
+    book = fanfare.Book()
+    for raw in raws:
+        assert book.apply(fanfare.Event(raw, "E1"))
+    return book
+
+
+def test_a_book_of_which_a_change_is_missing_is_not_whole_until_its_next_snapshot() -> None:
+    book = book_of(frame(2, 0, "book.A", kind="snapshot"), frame(4, 2, "book.A"))
+    assert not book.apply(fanfare.Event(frame(9, 7, "book.A", '{"b":[["1","1"]]}'), "E1"))
+    assert not book.whole and "after seq 4 came 9" in book.why and book.bids() == []
+    assert not book.apply(fanfare.Event(frame(10, 9, "book.A"), "E1")), "it still is"
+    assert book.apply(fanfare.Event(frame(12, 11, "book.A", kind="snapshot"), "E1"))
+    assert book.apply(fanfare.Event(frame(13, 12, "book.A"), "E1"))
+
+
+def test_changes_of_another_epoch_do_not_make_an_old_book_new() -> None:
+    book = book_of(frame(20, 0, "book.A", kind="snapshot"))
+    assert not book.apply(fanfare.Event(frame(21, 20, "book.A"), "E2"))
+    assert "E2" in book.why
+    assert book.apply(fanfare.Event(frame(22, 21, "book.A", kind="snapshot"), "E2"))
+
+
+def test_what_is_not_known_to_be_missing_leaves_a_book_whole() -> None:
+    # The event before it is of another key, or was lost by a server that says so by a gap.
+    book = book_of(frame(2, 0, "book.A", kind="snapshot", key="k"), frame(9, 7, "book.A", key="k"))
+    book.broken("a gap")
+    assert not book.apply(fanfare.Event(frame(10, 9, "book.A", key="k"), "E1"))
+    assert book.why == "a gap"
+    book_of(frame(2, 0, "book.A", kind="snapshot"), frame(9, 0, "book.A"))
+    # A snapshot that was fetched elsewhere has no place among the events.
+    book = fanfare.Book()
+    assert book.apply_data("snapshot", {}) and book.apply(fanfare.Event(frame(9, 7, "book.A")))
+
+
 def spot(first: int, last: int) -> dict[str, Any]:
     return {"U": first, "u": last, "b": [[str(last), "1"]], "a": []}
 
@@ -51,6 +86,7 @@ SNAPSHOT = {"lastUpdateId": 100, "bids": [["1", "1"]], "asks": [["999", "1"]]}
         ([], [spot(101, 103), spot(105, 106)], False),
         ([], [futures(95, 100, 94), futures(105, 110, 100)], True),
         ([futures(80, 90, 70), futures(95, 104, 90)], [futures(108, 110, 104)], True),
+        ([], [futures(101, 104, 100)], True),
         ([], [futures(101, 104, 99)], False),
         ([], [futures(95, 104, 90), futures(106, 110, 105)], False),
     ],

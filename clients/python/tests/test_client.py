@@ -11,6 +11,7 @@ import pytest
 from scripted import Peer, ScriptedServer, bounded
 
 import fanfare
+import fanfare.link
 import fanfare.route
 from fanfare import retry
 
@@ -327,6 +328,23 @@ async def test_a_final_status_is_an_error_and_another_is_tried_again() -> None:
     delays = [state.delay or 0.0 for state in states if state.kind == "reconnecting"]
     assert delays[0] >= 1 > delays[1]
     assert "503" in states[0].why and "refused by the script" in states[0].why
+
+
+@bounded
+async def test_a_handshake_that_is_cut_is_tried_again() -> None:
+    def cut_once(*args: Any, **options: Any) -> Any:
+        patch.undo()
+        raise EOFError("connection closed while reading HTTP status line")
+
+    # What versions 13.0 to 14.0 of the library raise then.
+    patch = pytest.MonkeyPatch()
+    patch.setattr(fanfare.link, "open_websocket", cut_once)
+    states: list[fanfare.State] = []
+    async with ScriptedServer(stay) as server:
+        async with fanfare.connect(server.url, on_state=states.append) as feed:
+            await feed.subscribe("trade.*")
+        assert [event async for event in feed] == []
+    assert [state.kind for state in states[:2]] == ["reconnecting", "connected"]
 
 
 @bounded

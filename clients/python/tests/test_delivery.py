@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from scripted import frame
 
 import fanfare
 from fanfare.delivery import HOLES_MAX, Delivery
-from fanfare.messages import Gap
+from fanfare.messages import Gap, Terms
 from fanfare.session import Arrival, Session
 
 
@@ -55,6 +57,31 @@ def test_where_newer_events_stand_for_older_ones_nothing_comes_late() -> None:
     assert take(delivery, frame(1, 0, "t"), promised=False)
     assert take(delivery, frame(9, 8, "t"), promised=False)
     assert not take(delivery, frame(4, 1, "t"), promised=False)
+
+
+def holding(*patterns: str) -> Session:
+    session = Session()
+    session.connected("E")
+    (request,) = session.subscribe(patterns, Terms(policy="all"), full=False)
+    entries = [{"channel": one, "policy": "all", "seq": 10} for one in patterns]
+    reply = {"method": "subscribe", "success": True, "req_id": request.id, "result": entries}
+    session.receive(json.dumps(reply))
+    return session
+
+
+def test_a_gap_waits_only_for_a_session_that_has_its_channels() -> None:
+    one, other = holding("trade.*", "quote.*"), holding("quote.*")
+    delivery = Delivery([one, other])
+    lost = Gap(("trade.X",), 20, 30, 11, "slow", "none")
+    assert delivery.gap(one, lost) == [lost]
+    mixed = Gap(("quote.X", "trade.X"), 31, 40, 10, "slow", "none")
+    assert delivery.gap(one, mixed) == [mixed]
+    patterns = Gap(("quote.*", "trade.*"), 41, 50, 10, "slow", "none")
+    assert delivery.gap(one, patterns) == [patterns]
+    covered = Gap(("quote.X",), 51, 60, 10, "slow", "none")
+    assert delivery.gap(one, covered) == [] and delivery.waits
+    other.ended(["quote.*"])
+    assert delivery.settle() == [covered], "it was lost for good when the other one left off"
 
 
 def test_what_was_missing_before_the_first_event_may_come_late() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from scripted import frame
 
 import fanfare
 from fanfare.messages import Position, Terms
-from fanfare.session import CHANNELS_BYTES_MAX, Arrival, Recovered, Session
+from fanfare.requests import CHANNELS_BYTES_MAX
+from fanfare.session import Arrival, Recovered, Session
 
 
 def control(kind: str, **message: Any) -> str:
@@ -113,6 +115,113 @@ def test_a_heartbeat_between_connection_and_reply_proves_nothing(session: Sessio
     assert session.position() == 10
     session.disconnected()
     assert session.position() == 10
+
+
+def sampled(session: Session, count: int) -> list[str]:
+    """Patterns that were granted one after the other, on a feed without heartbeats."""
+    patterns = [f"quote.{number}" for number in range(1, count + 1)]
+    for seq, pattern in enumerate(patterns, 1):
+        subscribe(session, pattern, seq, Terms(interval_ms=100), policy="auto", interval_ms=100)
+        ended(session, pattern, seq)
+        session.receive(frame(seq + count, 0, pattern))
+    return patterns
+
+
+def test_patterns_of_the_same_terms_are_resumed_in_one_request(session: Session) -> None:
+    patterns = sampled(session, 20)
+    subscribe(session, "trade.*", 50)
+    ended(session, "trade.*", 50)
+    subscribe(session, "new.*", 60)
+    claims = session.claims()
+    session.disconnected()
+    session.connected("E")
+    requests = {one.params["channels"][0]: one.params for one in session.resubscribe()}
+    assert requests["quote.1"]["channels"] == patterns
+    assert requests["quote.1"]["resume"] == {"epoch": "E", "seq": 1}
+    assert requests["trade.*"]["resume"] == {"epoch": "E", "seq": 50}
+    assert "resume" not in requests["new.*"], "of its first snapshot there is nothing to claim"
+    assert len(requests) == 3
+    assert session.claims() == claims, "that nobody lowers to what the request names"
+
+
+def test_what_the_operator_samples_does_not_hold_up_the_place_of_the_rest(
+    session: Session,
+) -> None:
+    subscribe(session, "quote.*", 10, Terms(), policy="auto", interval_ms=1_000)
+    ended(session, "quote.*", 10)
+    subscribe(session, "trade.*", 10, Terms(), policy="auto")
+    ended(session, "trade.*", 10)
+    session.receive(frame(90, 0, "trade.x"))
+    session.disconnected()
+    session.connected("E")
+    places = {tuple(one.params["channels"]): one.params["resume"] for one in session.resubscribe()}
+    assert places == {
+        ("quote.*",): {"epoch": "E", "seq": 10},
+        ("trade.*",): {"epoch": "E", "seq": 90},
+    }
+
+
+def test_a_replay_from_the_place_of_another_pattern_brings_nothing_from_before_its_own(
+    session: Session,
+) -> None:
+    sampled(session, 20)
+    session.disconnected()
+    session.connected("E")
+    (request,) = session.resubscribe()
+    channels = request.params["channels"]
+    entries = [
+        {"channel": one, "policy": "auto", "seq": 60, "resumed": True, "ids": {one: number}}
+        for number, one in enumerate(channels)
+    ]
+    reply = {"method": "subscribe", "success": True, "req_id": request.id, "result": entries}
+    session.receive(json.dumps(reply))
+    assert session.receive(frame(15, 0, "quote.20")) == []
+    assert session.receive(binary(15, channels.index("quote.20"))) == []
+    assert len(session.receive(frame(15, 0, "quote.1"))) == 1
+    assert len(session.receive(binary(16, channels.index("quote.2")))) == 1
+    (arrival,) = session.receive(frame(41, 40, "quote.20"))
+    assert isinstance(arrival, Arrival) and arrival.event.recovered
+
+
+def binary(seq: int, channel: int) -> bytes:
+    head = struct.pack("<4H4QIB3x", 40, 1, 1, 0, seq, 0, (1 << 64) - 1, seq, channel, 0)
+    return head + struct.pack("<HI", 0, 2) + b"{}"
+
+
+def test_gaps_of_different_places_are_healed_in_one_request(session: Session) -> None:
+    for number in range(20):
+        subscribe(session, f"a.{number}", 10)
+        ended(session, f"a.{number}", 10)
+    for number in range(20):
+        gap = fanfare.Gap((f"a.{number}",), 20 + number, 30 + number, 1, "slow", "resume")
+        assert session.heal(gap)
+    (request,) = session.healing()
+    assert len(request.params["channels"]) == 20
+    assert request.params["resume"] == {"epoch": "E", "seq": 19}
+
+
+def test_a_session_takes_over_the_terms_that_another_one_was_given(session: Session) -> None:
+    other = Session()
+    other.connected("E")
+    subscribe(other, "a.*", 10, Terms(policy="all"))
+    subscribe(session, "a.*", 10, Terms(policy="all"))
+    session.disconnected()
+    subscribe(other, "a.*", 20, Terms(policy="latest"))
+    session.adopt(other)
+    assert session.subscriptions == {"a.*": Terms(policy="latest")}
+
+
+def test_what_another_session_was_granted_is_asked_for_where_it_is_missing(
+    session: Session,
+) -> None:
+    subscribe(session, "a.*", 10)
+    (request,) = session.hold(["a.*", "b.*"], Terms(policy="all"))
+    assert request.params["channels"] == ["b.*"] and request.automatic
+    assert session.hold(["b.*"], Terms(policy="all")) == [], "it is asked for once"
+    granted(session, request.id, "b.*", 12)
+    session.disconnected()
+    assert session.hold(["a.*"], Terms(policy="latest")) == []
+    assert session.subscriptions == {"a.*": Terms(policy="latest"), "b.*": Terms(policy="all")}
 
 
 def test_a_gap_to_be_healed_lowers_the_claim_until_it_is(session: Session) -> None:

@@ -20,6 +20,8 @@ from model import CHANNELS, Connection, Node, Server
 
 SEEDS = 200
 PATTERNS = ["trade.*", "quote.>", "book.A"]
+ALL = Terms(policy="all")
+SAMPLED = Terms(interval_ms=100)
 
 
 class Application:
@@ -53,10 +55,9 @@ class Application:
         for request in session.resubscribe():
             connection.request(request.text)
 
-    def subscribe(self, *patterns: str) -> None:
+    def subscribe(self, *patterns: str, terms: Terms = ALL) -> None:
         for session, connection in zip(self.sessions, self.connections, strict=True):
             if connection:
-                terms = Terms(policy="all")
                 for request in session.subscribe(patterns, terms, len(self.sessions) == 1):
                     connection.request(request.text)
 
@@ -181,6 +182,45 @@ def assert_nothing_lost(application: Application, begun: int) -> None:
     for frame in application.servers[0].frames:
         if frame["seq"] > begun and frame["channel"].startswith("trade"):
             assert frame["seq"] in came, f"{frame} was not healed"
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_patterns_whose_places_are_far_apart_go_on_from_the_lowest(seed: int) -> None:
+    chance = random.Random(seed)
+    server = Server(chance)
+    for _ in range(20):
+        server.publish()
+    application = Application([server])
+    application.connect(0)
+    begun: dict[str, int] = {}
+    coming = ["trade.A", "quote.A", "trade.B", "book.A"]
+    for _ in range(200):
+        match chance.choices(["publish", "step", "cut", "beat", "more"], [40, 40, 4, 1, 3])[0]:
+            case "publish":
+                server.publish()
+            case "step":
+                if not application.connections[0]:
+                    application.connect(0)
+                application.step(0, chance.randrange(1, 12))
+            case "cut" if all(application.sessions[0].claims().values()):
+                application.cut(0)
+            case "beat" if application.connections[0]:
+                application.connections[0].heartbeat()
+            case "more" if coming and application.connections[0]:
+                # While the feed is busy, no heartbeat brings the places of the others further.
+                begun[coming[0]] = server.seq
+                application.subscribe(coming.pop(0), terms=SAMPLED)
+                application.step(0, 1_000)
+    while coming:
+        begun[coming[0]] = server.seq
+        application.quiet()
+        application.subscribe(coming.pop(0), terms=SAMPLED)
+    application.quiet()
+    assert application.gaps == []
+    for channel in ("trade.A", "trade.B"):
+        of = [frame["seq"] for frame in server.of(channel) if frame["seq"] > begun[channel]]
+        assert [event.seq for event in application.events if event.channel == channel] == of
+    application.check(server.seq)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
