@@ -20,6 +20,7 @@ import { matches } from "./protocol.js";
  * @property {number} position
  * @property {Set<string>} begun the patterns for which it has had a reply
  * @property {Gap[]} gaps the last ones
+ * @property {Map<string, number>} ended after which seq it brings nothing of a pattern
  * @property {Gap[]} pending those that the other side may still fill
  * @property {FeedEvent[]} held events behind a pending gap
  */
@@ -59,9 +60,10 @@ export class Merge {
   /** Another epoch: nothing of the former one is comparable. */
   reset() {
     for (let at = 0; at < this.#sides.length; at += 1) {
-      const { on, pending } = this.#sides[at];
+      const { on, pending, ended } = this.#sides[at];
       for (const gap of pending) this.#emit({ gap });
-      this.#sides[at] = { ...newSide(), on };
+      for (const pattern of ended.keys()) ended.set(pattern, 0);
+      this.#sides[at] = { ...newSide(), on, ended };
     }
     this.#taken.clear();
     for (const pattern of this.#owed.keys()) this.#owed.set(pattern, 0);
@@ -88,21 +90,41 @@ export class Merge {
    * @param {{ seq: number, policy?: string, resumed?: boolean }} entry
    */
   began(at, pattern, { seq, policy, resumed }) {
-    const { begun } = this.#sides[at];
+    const { begun, ended } = this.#sides[at];
     const owed = this.#owed.get(pattern) ?? seq;
     this.#owed.set(pattern, owed);
+    const has = ended.get(pattern) ?? (begun.has(pattern) ? seq : owed);
+    begun.add(pattern);
+    ended.delete(pattern);
+    const from = Math.max(owed, has) + 1;
     // Where it resumes, the server says itself what is missing.
-    if (!begun.has(pattern) && resumed === undefined && policy !== "latest" && seq > owed) {
-      const range = { channels: [pattern], from: owed + 1, to: seq, missed: undefined };
+    if (resumed === undefined && policy !== "latest" && from <= seq) {
+      const range = { channels: [pattern], from, to: seq, missed: undefined };
       this.gap(at, { ...range, cause: "late", recover: "none", healing: undefined });
     }
-    begun.add(pattern);
   }
 
-  /** @param {string} pattern one that was unsubscribed */
+  /**
+   * A side does not hold a pattern any more, or was refused it.
+   * @param {number} at
+   * @param {string} pattern
+   * @param {number} [seq] the last one that it has brought
+   */
+  ended(at, pattern, seq) {
+    const { begun, ended, position } = this.#sides[at];
+    if (ended.has(pattern)) return;
+    ended.set(pattern, seq ?? (begun.has(pattern) ? position : 0));
+    this.#judge();
+    if (this.#sides.every((side) => side.ended.has(pattern))) this.forget(pattern);
+  }
+
+  /** @param {string} pattern one that no side holds any more */
   forget(pattern) {
     this.#owed.delete(pattern);
-    for (const { begun } of this.#sides) begun.delete(pattern);
+    for (const { begun, ended } of this.#sides) {
+      begun.delete(pattern);
+      ended.delete(pattern);
+    }
   }
 
   /**
@@ -117,7 +139,16 @@ export class Merge {
       side.position = position;
       this.#judge();
     }
-    if (side.pending.length === 0) this.#position = Math.max(this.#position ?? 0, position);
+    if (side.pending.length > 0 || this.#lacks(side)) return;
+    this.#position = Math.max(this.#position ?? 0, position);
+  }
+
+  /**
+   * Whether there is a pattern that only the other side brings.
+   * @param {Side} side
+   */
+  #lacks({ ended }) {
+    return ended.size > 0 && [...ended.keys()].some((pattern) => this.#owed.has(pattern));
   }
 
   /**
@@ -227,7 +258,8 @@ export class Merge {
 
 /** @returns {Side} */
 function newSide() {
-  return { on: false, from: 0, position: 0, begun: new Set(), gaps: [], pending: [], held: [] };
+  const lists = { gaps: [], pending: [], held: [] };
+  return { on: false, from: 0, position: 0, begun: new Set(), ended: new Map(), ...lists };
 }
 
 /** @param {FeedEvent} event */
@@ -276,12 +308,17 @@ function isHeld(side, { channel, seq }) {
  * @param {Gap} gap
  */
 function isWholeIn(side, gap) {
-  return side.from <= gap.from && !side.gaps.some((own) => overlap(own, gap));
+  const ended = [...side.ended].map(([pattern, seq]) => {
+    return { channels: [pattern], from: seq + 1, to: Infinity };
+  });
+  return side.from <= gap.from && ![...side.gaps, ...ended].some((own) => overlap(own, gap));
 }
 
+/** @typedef {Pick<Gap, "channels" | "from" | "to">} Range */
+
 /**
- * @param {Gap} left
- * @param {Gap} right
+ * @param {Range} left
+ * @param {Range} right
  */
 function overlap(left, right) {
   if (left.from > right.to || right.from > left.to) return false;
@@ -292,7 +329,7 @@ function overlap(left, right) {
 }
 
 /**
- * @param {Gap} gap
+ * @param {Range} gap
  * @param {string} name
  */
 function names({ channels }, name) {

@@ -312,6 +312,7 @@ export class Feed {
         else this.#take({ gap });
       },
       taken: (leg, pattern, entry) => this.#merge?.began(at(leg), pattern, entry),
+      ended: (leg, pattern, seq) => this.#merge?.ended(at(leg), pattern, seq),
       progress: (leg) => {
         this.#merge?.progress(at(leg), leg.session.position);
         for (const check of this.#verifying) check();
@@ -359,12 +360,16 @@ export class Feed {
    */
   #room(leg) {
     if (!this.#mustStop()) return "take";
-    this.#refuseCalls();
     // What `ws` has read before it paused still comes, at most as much again.
     if (!this.#full) this.#pausedMax = this.#queue.length + this.#queueMax;
-    this.#full = true;
     const mayPause = this.#options.overflow === "pause" && this.#queue.length < this.#pausedMax;
-    if (mayPause && leg.pause()) return "take";
+    const isPaused = mayPause && leg.pause();
+    // On another connection a snapshot begins anew, and there would be no more room for it.
+    const mustEnd = leg.session.inSnapshot && this.#queue.chars < QUEUE_CHARS_MAX;
+    if (!isPaused && mustEnd) return "take";
+    this.#refuseCalls();
+    this.#full = true;
+    if (isPaused) return "take";
     leg.suspend();
     return "leave";
   }

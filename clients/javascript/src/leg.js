@@ -39,6 +39,7 @@ import { Timers } from "./timers.js";
  * @property {(leg: Leg, event: FeedEvent) => void} event
  * @property {(leg: Leg, gap: Gap) => void} gap
  * @property {(leg: Leg, pattern: string, entry: any) => void} taken the server's entry
+ * @property {(leg: Leg, pattern: string, seq?: number) => void} ended the last seq it brings of it
  * @property {(leg: Leg) => void} progress its position may have risen
  * @property {(leg: Leg) => void} lost its connection is gone
  * @property {(leg: Leg, state: State) => void} state
@@ -85,11 +86,14 @@ export class Leg {
   #leave = [];
   /** How many replies to them are to come; what is due waits for these. */
   #leaving = 0;
+  /** How often the server has refused for now what is asked for again. */
+  #refusals = 0;
   /** @type {{ at: number, to: string[] } | undefined} */
   #drain;
   #requests = new Requests(
     (text) => this.#socket.send(text),
     (name, ms, run) => this.#timers.after(name, ms, run),
+    () => performance.now(),
   );
   #calls = new Calls();
   #announced = new Announced();
@@ -362,8 +366,11 @@ export class Leg {
         break;
       }
       case "unsubscribed": {
-        const { channels, cause } = message;
-        for (const pattern of channels) this.#session.remove(pattern);
+        const { channels, seq, cause } = message;
+        for (const pattern of channels) {
+          this.#session.ended(pattern);
+          this.#host.ended(this, pattern, seq);
+        }
         this.#host.state(this, { state: "unsubscribed", url, channels, cause });
         break;
       }
@@ -393,6 +400,8 @@ export class Leg {
     this.#welcomed = true;
     this.#since = performance.now();
     this.#bytesMax = limits?.message_bytes_max ?? this.#bytesMax;
+    this.#refusals = 0;
+    this.#requests.allow(limits);
     this.#announced.clear();
     this.#session.connected(epoch);
     this.#host.state(this, { state: "connected", url: this.url, node, epoch });
@@ -567,16 +576,25 @@ export class Leg {
   #ask(channels, params) {
     this.#requests.send("subscribe", { channels, ...params }, (reply, error) => {
       if (error) return; // Asked for again on the next connection.
-      const { taken, refused, gaps } = this.#session.replied(channels, reply);
+      const { taken, refused, later, gaps } = this.#session.replied(channels, reply);
       for (const { pattern, entry } of taken) this.#host.taken(this, pattern, entry);
       for (const gap of gaps) this.#host.gap(this, gap);
-      this.#calls.settle([...taken, ...refused]);
-      if (refused.length > 0) {
-        const { error: first } = refused[0];
-        const names = refused.map(({ pattern }) => pattern);
-        const state = { state: /** @type {const} */ ("refused"), url: this.url };
-        this.#host.state(this, { ...state, channels: names, error: first });
+      for (const { pattern } of refused) {
+        if (!this.#session.holds(pattern)) this.#host.ended(this, pattern);
       }
+      this.#calls.settle([...taken, ...refused]);
+      const all = [...refused, ...later];
+      if (all.length === 0) return;
+      const names = all.map(({ pattern }) => pattern);
+      const [{ error: first }] = all;
+      this.#host.state(this, { state: "refused", url: this.url, channels: names, error: first });
+      if (later.length > 0 && !this.#timers.has("later")) {
+        this.#timers.after("later", backoff(this.#refusals++, this.#options.backoff), () => {
+          this.#session.askAgain();
+          this.#flush();
+        });
+      }
+      this.#flush(); // What a refusal has put back may be due.
     });
   }
 }

@@ -16,18 +16,22 @@ import { bySpecificity, FanfareError, matches, paramsOf } from "./protocol.js";
 /**
  * One pattern of the set.
  *
- * due: to be asked for. asked: the reply is to come. recovering: its snapshot or replay comes.
- * live: every event after `whole` has come.
+ * due: to be asked for. asked: the reply is to come. later: refused for now. recovering: its
+ * snapshot or replay comes. live: every event after `whole` has come.
  * @typedef {object} Subscription
  * @property {string} pattern
  * @property {Terms} terms
- * @property {"due" | "asked" | "recovering" | "live"} phase
+ * @property {"due" | "asked" | "later" | "recovering" | "live"} phase
+ * @property {boolean} kept it was granted, or outlived a connection: asked for until it is refused
+ *   for good
+ * @property {Subscription | undefined} former what goes on if this one is refused
  * @property {boolean} fresh ask for a snapshot even though there is a position
  * @property {Position | null} position what may be claimed when it is not live
  * @property {Position | null} since the boundary of a first snapshot that has not come to its end
  * @property {number} whole nothing is missing up to here; beyond it, see Session
+ * @property {number} had what had come before the replay, which may begin before that
  * @property {number} boundary the reply's seq: events up to it are recovered, later ones live
- * @property {"snapshot" | "replay" | undefined} recovery
+ * @property {"snapshot" | "replay" | undefined} recovery what comes, or broke off
  * @property {boolean} torn a snapshot was begun and has to be finished
  * @property {boolean} discard its events are dropped, because a replay will bring them again
  * @property {number} accounted the largest `to` of receipts that name the pattern
@@ -38,6 +42,8 @@ import { bySpecificity, FanfareError, matches, paramsOf } from "./protocol.js";
  * What holds for one channel.
  * @typedef {object} Rule
  * @property {Subscription[]} held those that match it, the most specific first
+ * @property {Subscription[]} recovering those of which a snapshot or replay comes
+ * @property {number | undefined} owed where one is to go on that this server has not granted yet
  * @property {string} policy
  * @property {boolean} sampled
  */
@@ -47,7 +53,7 @@ import { bySpecificity, FanfareError, matches, paramsOf } from "./protocol.js";
  * @typedef {{ seq: number, keyed: number, keyless: number, book: boolean }} Seen
  */
 
-/** @typedef {{ patterns: string[], params: Record<string, unknown> }} Request */
+/** @typedef {{ patterns: string[], params: Record<string, unknown>, seq: number }} Request */
 
 export class Session {
   /** @type {Map<string, Subscription>} */
@@ -67,9 +73,13 @@ export class Session {
   /** @type {number | undefined} What `position` is while a recovery runs. */
   #before = undefined;
   #busy = false;
+  #inSnapshot = false;
   #sampled = false;
   #lowest = 0;
-  /** @type {Map<string, number>} How many replies are to come that name a pattern. */
+  /**
+   * What the replies to come are about, in their order; undefined: it was taken out meanwhile.
+   * @type {Map<string, (Subscription | undefined)[]>}
+   */
   #asked = new Map();
   #heals;
 
@@ -84,6 +94,16 @@ export class Session {
 
   get patterns() {
     return [...this.#held.keys()];
+  }
+
+  /** @param {string} pattern */
+  holds(pattern) {
+    return this.#held.has(pattern);
+  }
+
+  /** Whether a snapshot comes: if it breaks off, it comes again from its beginning. */
+  get inSnapshot() {
+    return this.#inSnapshot;
   }
 
   /**
@@ -110,10 +130,13 @@ export class Session {
       pattern,
       terms: { ...terms, resume: undefined },
       phase: "due",
+      kept: false,
+      former: old?.kept ? old : old?.former,
       fresh: !terms.resume,
       position,
       since: old?.since ?? null,
       whole: old?.whole ?? 0,
+      had: 0,
       boundary: old?.boundary ?? 0,
       recovery: undefined,
       torn: old !== undefined && terms.snapshot !== false,
@@ -131,8 +154,19 @@ export class Session {
   remove(pattern) {
     this.#before = this.position;
     const was = this.#held.delete(pattern);
+    this.#asked.get(pattern)?.fill(undefined);
     this.#changed();
     return was;
+  }
+
+  /**
+   * The server has ended a pattern: it leaves the set, unless it is being asked for again.
+   * @param {string} pattern
+   */
+  ended(pattern) {
+    const held = this.#held.get(pattern);
+    if (held?.phase === "asked" || (held?.phase === "due" && !held.kept)) held.former = undefined;
+    else this.remove(pattern);
   }
 
   /**
@@ -150,10 +184,10 @@ export class Session {
   /** The connection is gone: what it has brought becomes the claims of the next one. */
   disconnected() {
     this.#before = this.position;
-    for (const held of this.#held.values()) {
+    for (const held of this.#versions()) {
       held.position = this.#claim(held);
-      Object.assign(held, { phase: "due", fresh: false, whole: 0, boundary: 0, accounted: 0 });
-      Object.assign(held, { recovery: undefined, discard: false });
+      Object.assign(held, { phase: "due", kept: true, fresh: false, discard: false });
+      Object.assign(held, { whole: 0, had: 0, boundary: 0, accounted: 0 });
     }
     this.#safe = 0;
     this.#heartbeat = 0;
@@ -177,7 +211,10 @@ export class Session {
   }
 
   /**
-   * Requests for what is due, as few as there are different terms and positions.
+   * Requests for what is due, as few as there are different terms: the server takes 16 replays at
+   * once. One place is named for all, the lowest, unless too much would come again: where one is
+   * sampled and another is not, or its recovery broke off, their places may be far apart. What has
+   * to come again from further back comes first, so that nothing overtakes it.
    * @returns {Request[]}
    */
   due() {
@@ -187,21 +224,26 @@ export class Session {
     for (const held of this.#held.values()) {
       if (held.phase !== "due") continue;
       held.phase = "asked";
-      this.#asked.set(held.pattern, (this.#asked.get(held.pattern) ?? 0) + 1);
-      const resume = held.fresh ? undefined : (held.position ?? undefined);
-      const params = paramsOf({ ...held.terms, resume });
-      const same = JSON.stringify(params);
-      const request = requests.get(same) ?? { patterns: [], params };
+      this.#asked.set(held.pattern, [...(this.#asked.get(held.pattern) ?? []), held]);
+      const place = held.fresh ? null : held.position;
+      const kind = place && [place.epoch, this.#isSampled(held), held.recovery];
+      const params = paramsOf(held.terms);
+      const same = JSON.stringify([params, kind]);
+      const request = requests.get(same) ?? { patterns: [], params, seq: Number.MAX_VALUE };
       request.patterns.push(held.pattern);
+      if (place && place.seq < request.seq) {
+        request.params.resume = place;
+        request.seq = place.seq;
+      }
       requests.set(same, request);
     }
     this.#changed();
-    return [...requests.values()];
+    return [...requests.values()].sort((left, right) => left.seq - right.seq);
   }
 
   /**
-   * The answer to one of those requests. Gives what was taken, what was refused, and gaps: where
-   * a first snapshot broke off, what came from then until it is begun again.
+   * The answer to one of those requests. Gives what was taken, what was refused for good or for
+   * now, and gaps: where a first snapshot broke off, what came from then until it is begun again.
    * @param {string[]} patterns
    * @param {any} message
    */
@@ -210,27 +252,52 @@ export class Session {
     const taken = [];
     /** @type {{ pattern: string, error: FanfareError }[]} */
     const refused = [];
+    /** @type {{ pattern: string, error: FanfareError }[]} */
+    const later = [];
     /** @type {Gap[]} */
     const gaps = [];
     patterns.forEach((pattern, at) => {
       const entry = message.result?.[at];
       const error = entry ? entry.error : message.error;
-      const held = this.#held.get(pattern);
-      const asked = (this.#asked.get(pattern) ?? 1) - 1;
-      this.#asked.set(pattern, asked);
-      // Asked for again, or taken out, in the meantime: the last reply counts.
-      const counts = asked === 0 && held?.phase === "asked";
+      const held = this.#asked.get(pattern)?.shift();
+      const present = this.#held.get(pattern);
       if (error) {
-        if (counts) this.#held.delete(pattern);
-        refused.push({ pattern, error: new FanfareError(error.code, error.message, error) });
-      } else {
-        const gap = counts ? this.#began(held, entry) : undefined;
-        if (gap) gaps.push(gap);
-        taken.push({ pattern, entry });
+        const isLater = held && held === present && held.kept && error.retryable;
+        if (isLater) held.phase = "later";
+        else if (held) this.#goBack(held);
+        const why = new FanfareError(error.code, error.message, error);
+        (isLater ? later : refused).push({ pattern, error: why });
+        return;
       }
+      const gap = held && this.#began(held, entry);
+      // Asked for again in the meantime: the last reply counts.
+      if (gap && held === present) gaps.push(gap);
+      if (held && present) present.former = held === present ? undefined : held;
+      taken.push({ pattern, entry });
     });
     this.#changed();
-    return { taken, refused, gaps };
+    return { taken, refused, later, gaps };
+  }
+
+  /** What was refused for now is due again. */
+  askAgain() {
+    for (const held of this.#versions()) if (held.phase === "later") held.phase = "due";
+  }
+
+  /**
+   * A subscription was refused: what there was before goes on.
+   * @param {Subscription} held
+   */
+  #goBack(held) {
+    const { pattern, former } = held;
+    const present = this.#held.get(pattern);
+    if (present !== held) {
+      if (present?.former === held) present.former = former;
+    } else if (former) {
+      this.#held.set(pattern, former);
+    } else {
+      this.#held.delete(pattern);
+    }
   }
 
   /**
@@ -242,12 +309,16 @@ export class Session {
     const wasHeld = held.entry !== undefined;
     held.entry = entry;
     held.boundary = entry.seq;
+    held.kept = true;
     held.discard = false;
+    held.recovery = undefined;
+    held.had = 0;
     if (entry.resumed) {
       held.phase = "recovering";
       held.recovery = "replay";
+      held.had = held.position?.seq ?? 0;
       // A node that is behind the one before it sends nothing up to what was claimed.
-      held.whole = Math.max(held.whole, held.position?.seq ?? 0);
+      held.whole = Math.max(held.whole, held.had);
       return undefined;
     }
     if (entry.resumed === false) this.#forget(entry.seq);
@@ -286,16 +357,16 @@ export class Session {
       this.#seen.set(channel, seen);
     }
     seen.book ||= event.kind === "snapshot";
-    const recovering = rule.held.filter((held) => held.phase === "recovering");
-    const recovered = recovering.filter((held) => seq <= held.boundary);
+    const isKnown = seq <= seen[slot] || rule.held.every(({ had }) => seq <= had);
+    const recovered = rule.recovering.filter((held) => seq <= held.boundary);
     if (recovered.length > 0) {
       // Beside the snapshot of one pattern there may be the replay of another one. Only state is
       // worth to be told again: values and books.
       const isState = event.key !== null || seen.book || rule.policy === "latest";
       const snapshot = isState && recovered.some((held) => held.recovery === "snapshot");
-      if (!snapshot && seq <= seen[slot]) return { deliver: false };
+      if (!snapshot && isKnown) return { deliver: false };
       event.recovered = snapshot ? "snapshot" : "replay";
-    } else if (seq <= seen[slot]) {
+    } else if (isKnown) {
       // From a node that is behind the one before it, where patterns have got to different places.
       return { deliver: false };
     }
@@ -316,26 +387,23 @@ export class Session {
    * @param {Seen} seen
    * @returns {Gap | undefined}
    */
-  #hole({ channel, key, prev }, rule, seen) {
+  #hole({ channel, key, prev, recovered }, rule, seen) {
     if (rule.policy === "latest") return undefined;
     if (rule.policy === "auto" && (key !== null || seen.keyed > 0)) return undefined;
-    if (rule.held.some((held) => held.phase !== "live")) return undefined;
-    const known = Math.max(
-      seen.seq,
-      this.#heartbeat,
-      this.#accounted.get(channel) ?? 0,
-      ...rule.held.map((held) => Math.max(held.boundary, held.accounted, held.whole)),
-    );
+    let known = Math.max(seen.seq, this.#accounted.get(channel) ?? 0);
+    let cause = "hole";
+    if (rule.owed !== undefined && recovered !== "snapshot") {
+      // Another pattern brings the event: what was before it will be too late.
+      known = Math.max(known, rule.owed);
+      cause = "late";
+    } else {
+      if (rule.held.some((held) => held.phase !== "live")) return undefined;
+      const own = rule.held.map((held) => Math.max(held.boundary, held.accounted, held.whole));
+      known = Math.max(known, this.#heartbeat, ...own);
+    }
     if (prev <= known) return undefined;
-    return {
-      channels: [channel],
-      from: known + 1,
-      to: prev,
-      missed: undefined,
-      cause: "hole",
-      recover: "resume",
-      healing: undefined,
-    };
+    const range = { channels: [channel], from: known + 1, to: prev, missed: undefined };
+    return { ...range, cause, recover: "resume", healing: undefined };
   }
 
   /**
@@ -347,8 +415,9 @@ export class Session {
   receipt({ channels, from, to, missed, cause, recover = "none" }) {
     for (const channel of channels) {
       this.#accounted.set(channel, Math.max(this.#accounted.get(channel) ?? 0, to));
-      const held = this.#held.get(channel);
-      if (held) held.accounted = Math.max(held.accounted, to);
+      for (const held of versions(this.#held.get(channel))) {
+        held.accounted = Math.max(held.accounted, to);
+      }
     }
     /** @type {Gap} */
     const gap = { channels, from, to, missed, cause, recover, healing: undefined };
@@ -410,17 +479,19 @@ export class Session {
   recovered({ channels, seq }) {
     const live = [];
     for (const pattern of channels) {
-      const held = this.#held.get(pattern);
-      // One that is below the boundary ends a recovery that was asked for before.
-      if (!held || held.phase !== "recovering" || seq < held.boundary) continue;
-      if (held.recovery === "snapshot") held.torn = false;
-      held.recovery = undefined;
-      held.since = null;
-      held.whole = Math.max(held.whole, seq);
-      held.position = { epoch: this.#epoch, seq: held.whole };
-      held.phase = held.torn ? "due" : "live";
-      held.fresh = held.torn;
-      if (!held.torn) live.push(pattern);
+      const present = this.#held.get(pattern);
+      for (const held of versions(present)) {
+        // One that is below the boundary ends a recovery that was asked for before.
+        if (held.phase !== "recovering" || seq < held.boundary) continue;
+        if (held.recovery === "snapshot") held.torn = false;
+        held.recovery = undefined;
+        held.since = null;
+        held.whole = Math.max(held.whole, seq);
+        held.position = { epoch: this.#epoch, seq: held.whole };
+        held.phase = held.torn ? "due" : "live";
+        held.fresh = held.torn;
+        if (!held.torn && held === present) live.push(pattern);
+      }
     }
     this.#changed();
     if (!this.#busy) this.#safe = Math.max(this.#safe, seq);
@@ -458,7 +529,15 @@ export class Session {
     this.#busy = all.some((held) => held.phase !== "live");
     this.#sampled = all.some((held) => this.#isSampled(held));
     this.#lowest = Math.min(...all.map((held) => held.whole));
+    this.#inSnapshot = this.#versions().some(
+      ({ phase, recovery }) => phase === "recovering" && recovery === "snapshot",
+    );
     this.#rules.clear();
+  }
+
+  /** All that is held, and what goes on in the place of something that is refused. */
+  #versions() {
+    return [...this.#held.values()].flatMap(versions);
   }
 
   /**
@@ -480,8 +559,23 @@ export class Session {
     const policy = terms?.policy ?? held[0].terms.policy ?? "auto";
     const conflates = policy === "auto" || policy === "latest";
     const sampled = terms?.interval_ms > 0 || (this.#tier && conflates);
-    rule = { held, policy, sampled };
+    const recovering = held.flatMap(versions).filter(({ phase }) => phase === "recovering");
+    const places = held
+      .filter(({ phase, boundary }) => boundary === 0 && phase !== "recovering" && phase !== "live")
+      .map(({ position, since }) => position ?? since)
+      .flatMap((place) => (place ? [place.epoch === this.#epoch ? place.seq : 0] : []));
+    const owed = places.length > 0 ? Math.min(...places) : undefined;
+    rule = { held, recovering, owed, policy, sampled };
     this.#rules.set(channel, rule);
     return rule;
   }
+}
+
+/**
+ * A subscription, and what is in its place if it is refused.
+ * @param {Subscription | undefined} held
+ * @returns {Subscription[]}
+ */
+function versions(held) {
+  return held ? [held, ...versions(held.former)] : [];
 }

@@ -152,3 +152,80 @@ test("another epoch begins anew, and a gap that waited is told", () => {
   take(B, 1);
   assert.deepEqual(out, [1, 2, 3, "gap 4-5", 1]);
 });
+
+/** Both sides have `c` and `d` after seq 0. */
+function withTwo() {
+  const one = merged();
+  for (const side of [A, B]) {
+    for (const pattern of ["c", "d"]) one.merge.began(side, pattern, { seq: 0 });
+  }
+  return one;
+}
+
+test("a side fills no gap of what it does not hold any more", () => {
+  const { out, take, lose, merge } = withTwo();
+  merge.ended(A, "c", 600);
+  merge.progress(A, 1000);
+  take(B, 650);
+  assert.equal(merge.position, 650, "what only B brings counts");
+  lose(B, 700, 800);
+  assert.deepEqual(out, [650, "gap 700-800"]);
+  merge.progress(B, 1000);
+  lose(B, 1001, 1010, ["d"]);
+  assert.deepEqual(out, [650, "gap 700-800"], "A may still bring that");
+  merge.progress(A, 1010);
+  merge.progress(B, 1010);
+  assert.equal(merge.position, 1010);
+});
+
+test("a gap that waits for a side is told when that side ends the pattern", () => {
+  const { out, lose, merge } = withTwo();
+  lose(B, 10, 20);
+  assert.deepEqual(out, []);
+  merge.ended(A, "c", 15);
+  assert.deepEqual(out, ["gap 10-20"]);
+});
+
+test("a side that was refused a pattern fills no gap of it, from the beginning on", () => {
+  const { out, lose, merge } = merged();
+  merge.began(B, "c", { seq: 0 });
+  merge.ended(A, "c");
+  merge.progress(A, 1000);
+  lose(B, 1, 5);
+  assert.deepEqual(out, ["gap 1-5"]);
+});
+
+test("a side that begins a pattern again has lost what was between, and fills what comes", () => {
+  const { out, take, lose, merge } = withTwo();
+  merge.ended(A, "c", 600);
+  take(B, 650, 700);
+  merge.down(B);
+  merge.began(A, "c", { seq: 1000 });
+  merge.progress(A, 1000);
+  assert.deepEqual(out, [650, 700, "gap 601-1000"]);
+  take(A, 1001, 1002);
+  merge.up(B);
+  lose(B, 1001, 1002);
+  assert.deepEqual(out, [650, 700, "gap 601-1000", 1001, 1002]);
+  assert.equal(merge.position, 1002);
+});
+
+test("a pattern that both have ended begins anew", () => {
+  const { out, merge } = withTwo();
+  merge.ended(A, "c", 600);
+  merge.ended(B, "c", 700);
+  for (const side of [A, B]) merge.began(side, "c", { seq: 1000 });
+  merge.progress(A, 1000);
+  assert.deepEqual(out, []);
+  assert.equal(merge.position, 1000);
+});
+
+test("what a side has ended it does not hold in another epoch either", () => {
+  const { out, lose, merge } = withTwo();
+  merge.ended(A, "c", 600);
+  merge.reset();
+  merge.began(B, "c", { seq: 5, resumed: false });
+  merge.progress(A, 10);
+  lose(B, 6, 8);
+  assert.deepEqual(out, ["gap 6-8"]);
+});

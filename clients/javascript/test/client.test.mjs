@@ -6,6 +6,7 @@ import { WebSocket } from "ws";
 import { connect, StateHash } from "../src/index.js";
 import { readMessage } from "../src/protocol.js";
 import {
+  ALL,
   control,
   EPOCH,
   event,
@@ -17,21 +18,10 @@ import {
   seqs,
   Server,
   snapshotEnd,
+  subscribed,
+  twice,
   yes,
 } from "./support.mjs";
-
-const ALL = { policy: "all", snapshot: false };
-
-/** A feed that is subscribed to `t.*` after seq 100, and the server's side of it. */
-async function subscribed(test, options = {}) {
-  const { server, feed, events } = await scripted(test, options);
-  const peer = await server.peer();
-  peer.welcome();
-  const done = feed.subscribe("t.*", ALL);
-  await peer.accept(100);
-  await done;
-  return { server, feed, events, peer };
-}
 
 test("it subscribes, iterates and unsubscribes", async (test) => {
   const { server, feed, events } = await scripted(test, { policy: "all" });
@@ -448,6 +438,38 @@ test("a full queue closes the connection; when it was read, it resumes", async (
   assert.deepEqual(seen, []);
 });
 
+/** As in a browser. */
+class CannotPause extends WebSocket {
+  pause = undefined;
+}
+
+for (const overflow of ["close", "pause"]) {
+  test(`with overflow '${overflow}' a snapshot comes once, however many it brings`, async (test) => {
+    let read = 0;
+    let all;
+    const isAll = new Promise((resolve) => (all = resolve));
+    const parse = (raw) => {
+      if (++read === 100) all();
+      return JSON.parse(raw);
+    };
+    const options = { queue: 4, overflow, parse, WebSocket: CannotPause };
+    const { server, feed, events } = await scripted(test, options);
+    const peer = await server.peer();
+    peer.welcome();
+    const done = feed.subscribe("q.*");
+    await peer.accept(200);
+    await done;
+    const list = Array.from({ length: 100 }, (_, at) => at + 1);
+    peer.send(...list.map((seq) => event("q.a", seq, seq - 1, { key: `k${seq}` })));
+    peer.send(snapshotEnd(["q.*"], 200));
+    await isAll;
+    assert.deepEqual(await seqs(events, 100), list);
+    peer.send(event("q.a", 201, 0, { key: "k1" }));
+    assert.deepEqual(await seqs(events, 1), [201]);
+    assert.equal(server.sockets.clients.size, 1, "the connection has stayed");
+  });
+}
+
 test("with overflow 'drop' what finds no room is a counted gap in its place", async (test) => {
   const { feed, peer, events, seen } = await flooded(test, { overflow: "drop" });
   const pong = feed.ping();
@@ -637,25 +659,6 @@ test("mistakes in the arguments are told at once", async (test) => {
 });
 
 // --- A and B
-
-/** A feed over two servers that count alike, subscribed on both after seq 100. */
-async function twice(test, options = {}) {
-  const servers = [await Server.start(), await Server.start()];
-  for (const server of servers) test.after(() => server.stop());
-  const feed = open(
-    test,
-    servers.map(({ url }) => url),
-    options,
-  );
-  const peers = await Promise.all(servers.map((server) => server.peer()));
-  const done = feed.subscribe("t.*", ALL);
-  for (const peer of peers) {
-    peer.welcome();
-    await peer.accept(100);
-  }
-  await done;
-  return { servers, peers, feed, events: feed[Symbol.asyncIterator]() };
-}
 
 test("A and B: the first of each event, and one may die and return without a gap", async (test) => {
   const seen = [];

@@ -4,9 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readMessage } from "../src/protocol.js";
 import { Session } from "../src/session.js";
-import { event, gap, replayEnd, snapshotEnd, yes } from "./support.mjs";
-
-const ALL = { policy: "all", snapshot: false };
+import { ALL, event, gap, no, replayEnd, snapshotEnd, yes } from "./support.mjs";
 
 /** A session whose patterns are subscribed to, each request answered with `seq` and `more`. */
 function session(patterns, terms = ALL, seq = 100, more = {}, options = {}) {
@@ -70,15 +68,85 @@ test("a replay that broke off is asked for again, and nothing of it is handed ov
   assert.deepEqual(take(one, ...again), ["dropped", "dropped", "replay"]);
 });
 
-test("a subscription that came later claims no less than its boundary", () => {
+test("patterns on equal terms go on at one place, and none is given what it is not owed", () => {
   const one = session(["t.*"]);
   take(one, event("t.a", 110, 0));
   one.add("u.*", ALL);
   answer(one, 500);
-  const claims = afterBreak(one).map(({ channels, resume }) => [channels[0], resume.seq]);
-  assert.deepEqual(claims, [
-    ["t.*", 110],
-    ["u.*", 500],
+  one.disconnected();
+  one.connected("E");
+  // A node that is behind: some of it is replayed, the rest comes live.
+  const requests = answer(one, 450, { resumed: true });
+  assert.deepEqual(requests, [
+    { channels: ["t.*", "u.*"], policy: "all", snapshot: false, resume: { epoch: "E", seq: 110 } },
+  ]);
+  const [b, k] = [{ type: "snapshot" }, { key: "k" }];
+  const before = [event("u.a", 400, 0), event("u.b", 410, 0, b), event("u.k", 420, 0, k)];
+  assert.deepEqual(take(one, ...before), Array(3).fill("dropped"));
+  assert.deepEqual(take(one, event("t.a", 440, 110)), ["replay"]);
+  one.recovered(replayEnd(["t.*", "u.*"], 450));
+  const ahead = [event("u.a", 490, 400), event("u.b", 495, 410), event("u.k", 500, 420, k)];
+  assert.deepEqual(take(one, ...ahead), Array(3).fill("dropped"));
+  assert.deepEqual(take(one, event("t.a", 498, 440)), ["live"]);
+  assert.deepEqual(take(one, event("u.a", 510, 490), event("t.a", 520, 498)), ["live", "live"]);
+  assert.equal(one.position, 520);
+});
+
+test("what several patterns match comes from the earliest of their places", () => {
+  const one = session(["t.*"]);
+  take(one, event("t.b", 110, 0));
+  one.add("t.a", ALL);
+  answer(one, 500);
+  const [{ resume }] = afterBreak(one);
+  assert.equal(resume.seq, 110);
+  assert.deepEqual(take(one, event("t.a", 400, 0)), ["replay"]);
+});
+
+test("a break costs one request for sampled patterns, however many, and nothing twice", () => {
+  const terms = { policy: "latest", intervalMs: 100, snapshot: false };
+  const one = new Session();
+  one.connected("E");
+  const patterns = Array.from({ length: 20 }, (_, at) => `q.${at + 1}`);
+  const sampled = { policy: "latest", interval_ms: 100 };
+  for (const [at, pattern] of patterns.entries()) {
+    one.add(pattern, terms);
+    answer(one, at + 1, sampled);
+  }
+  const k = { key: "k" };
+  const [first, second] = [event("q.1", 30, 0, k), event("q.20", 31, 0, k)];
+  assert.deepEqual(take(one, first, second), ["live", "live"]);
+  one.disconnected();
+  one.connected("E");
+  const requests = answer(one, 40, { ...sampled, resumed: true });
+  assert.deepEqual(requests.map(({ channels, resume }) => [channels, resume.seq]), [[patterns, 1]]);
+  assert.deepEqual(take(one, event("q.19", 15, 0, k), first, second), Array(3).fill("dropped"));
+  const missed = [event("q.1", 35, 30, k), event("q.7", 36, 0, k)];
+  assert.deepEqual(take(one, ...missed), ["replay", "replay"]);
+  one.recovered(replayEnd(patterns, 40));
+  assert.equal(one.position, 40);
+});
+
+test("what the server samples of its own accord does not keep others at its place", () => {
+  const one = session(["q.*"], ALL, 100, { interval_ms: 100 });
+  one.add("t.*", ALL);
+  answer(one, 100);
+  take(one, event("t.a", 150, 0));
+  const places = afterBreak(one).map(({ channels, resume }) => [channels, resume.seq]);
+  assert.deepEqual(places, [
+    [["q.*"], 100],
+    [["t.*"], 150],
+  ]);
+});
+
+test("a replay that broke off does not keep others at its place", () => {
+  const one = session(["t.*"]);
+  take(one, event("t.a", 900, 0));
+  one.add("u.*", { ...ALL, resume: { epoch: "E", seq: 10 } });
+  answer(one, 910, { resumed: true });
+  const places = afterBreak(one).map(({ channels, resume }) => [channels, resume.seq]);
+  assert.deepEqual(places, [
+    [["u.*"], 10],
+    [["t.*"], 900],
   ]);
 });
 
@@ -278,6 +346,142 @@ test("refused patterns leave the set", () => {
   }
   assert.deepEqual(one.patterns, ["t.*"]);
   assert.equal(one.position, 1);
+});
+
+/** Refuses what is due. */
+function refuse(one, code, retryable = false) {
+  return one.due().map(({ patterns, params }) => {
+    return one.replied(patterns, no({ params }, code, { retryable }));
+  });
+}
+
+test("what is refused for now after a break stays, and is asked for again", () => {
+  const one = session(["t.*"]);
+  one.disconnected();
+  one.connected("E");
+  const [{ refused, later }] = refuse(one, "too_many_recoveries", true);
+  assert.deepEqual(refused, []);
+  assert.deepEqual(later.map(({ pattern, error }) => [pattern, error.code]), [
+    ["t.*", "too_many_recoveries"],
+  ]);
+  assert.deepEqual(one.patterns, ["t.*"]);
+  assert.equal(one.position, 100);
+  assert.deepEqual(one.due(), [], "not at once");
+  one.askAgain();
+  const [request] = answer(one, 200, { resumed: true });
+  assert.deepEqual([request.channels, request.resume.seq], [["t.*"], 100]);
+});
+
+test("what another pattern brings while one waits shows what will be late", () => {
+  const one = session(["t.*"]);
+  take(one, event("t.a", 110, 0));
+  one.disconnected();
+  one.connected("E");
+  refuse(one, "too_many_recoveries", true);
+  one.add(">", { snapshot: false });
+  answer(one, 500);
+  assert.deepEqual(take(one, event("t.b", 510, 0)), ["live"], "the first of its channel");
+  assert.deepEqual(take(one, event("t.a", 520, 490), event("t.a", 530, 520)), ["111-490", "live"]);
+  one.askAgain();
+  answer(one, 600, { resumed: true });
+  const late = [event("t.a", 490, 110), event("t.a", 520, 490)];
+  assert.deepEqual(take(one, ...late), ["dropped", "dropped"]);
+});
+
+test("what goes on from further back is asked for first, and what begins anew last", () => {
+  const one = session([">"], {}, 100);
+  one.add("t.*", { ...ALL, resume: { epoch: "E", seq: 10 } });
+  answer(one, 110, { resumed: true });
+  one.add("u.*", { policy: "close", resume: { epoch: "E", seq: 5 } });
+  assert.deepEqual(
+    afterBreak(one).map(({ channels, resume }) => [channels[0], resume?.seq]),
+    [
+      ["u.*", 5],
+      ["t.*", 10],
+      [">", undefined],
+    ],
+  );
+});
+
+test("a refused request leaves what is held as it was", () => {
+  const one = session(["t.*"]);
+  take(one, event("t.a", 110, 0));
+  one.add("t.*", { policy: "latest", maxAgeMs: 1 });
+  const [{ refused }] = refuse(one, "param_invalid");
+  assert.equal(refused[0].error.code, "param_invalid");
+  assert.deepEqual(one.patterns, ["t.*"]);
+  assert.deepEqual(take(one, event("t.a", 120, 110), event("t.a", 130, 125)), ["live", "121-125"]);
+  assert.equal(one.position, 130);
+  const [request] = afterBreak(one);
+  assert.deepEqual([request.policy, request.max_age_ms], ["all", undefined]);
+});
+
+test("a refused request leaves a snapshot that comes meanwhile as it was", () => {
+  const one = session(["q.*"], {}, 100);
+  one.add("q.*", { policy: "latest" });
+  const [{ patterns, params }] = one.due();
+  const [k, l] = [event("q.a", 90, 0, { key: "k" }), event("q.a", 80, 0, { key: "l" })];
+  assert.deepEqual(take(one, k, l), ["snapshot", "snapshot"]);
+  one.recovered(snapshotEnd(["q.*"], 100));
+  one.replied(patterns, no({ params }, "too_many_recoveries", { retryable: true }));
+  assert.deepEqual(one.patterns, ["q.*"]);
+  assert.equal(one.position, 100);
+});
+
+test("of two requests for a pattern, the first holds where the second is refused", () => {
+  const one = session(["t.*"]);
+  one.add("t.*", { policy: "latest", snapshot: false });
+  const [first] = one.due();
+  one.add("t.*", { policy: "close" });
+  const [second] = one.due();
+  one.replied(first.patterns, yes({ params: { channels: ["t.*"] } }, 200));
+  one.replied(second.patterns, no(second, "forbidden"));
+  take(one, event("t.a", 210, 0));
+  assert.equal(one.position, 210);
+  assert.equal(afterBreak(one)[0].policy, "latest");
+});
+
+test("after a break, terms that are refused give way to those from before it", () => {
+  const one = session(["t.*"]);
+  one.disconnected();
+  one.add("t.*", { policy: "latest", maxAgeMs: 1 });
+  one.connected("E");
+  refuse(one, "param_invalid");
+  const [request] = answer(one, 200, { resumed: true });
+  assert.deepEqual([request.policy, request.resume.seq], ["all", 100]);
+});
+
+test("a reply to what was taken out meanwhile changes nothing", () => {
+  const one = session(["t.*"]);
+  one.add("t.*", { policy: "latest", snapshot: false });
+  const [first] = one.due();
+  one.remove("t.*");
+  one.add("t.*", ALL);
+  const [second] = one.due();
+  one.replied(first.patterns, yes({ params: { channels: ["t.*"] } }, 200));
+  one.replied(second.patterns, no(second, "forbidden"));
+  assert.deepEqual(one.patterns, []);
+});
+
+test("a subscription asked for when the server ends the one before it is kept", () => {
+  const one = session(["t.*", "u.*"]);
+  one.add("t.*", { policy: "latest", snapshot: false });
+  const [{ patterns, params }] = one.due();
+  one.ended("t.*");
+  one.ended("u.*");
+  one.replied(patterns, yes({ params: { ...params, channels: patterns } }, 120));
+  assert.deepEqual(one.patterns, ["t.*"]);
+  assert.deepEqual(take(one, event("t.a", 121, 0)), ["live"]);
+  assert.equal(afterBreak(one)[0].policy, "latest");
+});
+
+test("where it is refused then, nothing is left of it", () => {
+  const one = session(["t.*"]);
+  one.add("t.*", { policy: "latest", snapshot: false });
+  const [{ patterns, params }] = one.due();
+  one.ended("t.*");
+  one.replied(patterns, no({ params }, "forbidden"));
+  assert.deepEqual(one.patterns, []);
 });
 
 test("healing by replay: leave, claim what was before the gap, and drop what comes until then", () => {

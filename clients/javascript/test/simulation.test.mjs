@@ -2,10 +2,11 @@
 // restarts, receipts; and against several nodes of which each is as far as it is.
 //
 // Here's how it works: 1. A seed decides what happens: events are published, requests are taken
-// by the server, messages arrive, the connection breaks, the log is cut, the server restarts with
-// another epoch, the server skips events with a receipt. 2. The application keeps what it is
-// handed. 3. In the end everything arrives, and must be right: trades came once, in order, and
-// those that did not come are in a gap; values are the newest; books are whole.
+// or refused by the server, messages arrive, the connection breaks, the log is cut, the server
+// restarts with another epoch, the server skips events with a receipt or ends a pattern. 2. The
+// application keeps what it is handed. 3. In the end everything arrives, and must be right: trades
+// came once, in order, and those that did not come are in a gap; values are the newest; books are
+// whole.
 //
 // CLIENT_SEEDS=n sets how many seeds are run, SEED=n runs one.
 
@@ -90,6 +91,19 @@ class ModelServer {
     connection.skipped = [];
   }
 
+  /** Refuses one request for now; what it had of it goes on. */
+  refuse(connection, { channels }) {
+    const error = { code: "too_many_recoveries", message: "64 are to come", retryable: true };
+    connection.wire.push({ reply: "subscribe", channels, message: { success: false, error } });
+  }
+
+  /** Ends a pattern. */
+  end(connection, pattern) {
+    this.receipt(connection);
+    connection.set = connection.set.filter((held) => held !== pattern);
+    connection.wire.push(control("unsubscribed", { channels: [pattern], seq: this.seq }));
+  }
+
   /** Takes one request. */
   take(connection, { method, channels, params }) {
     this.receipt(connection);
@@ -162,6 +176,7 @@ class Leg {
     this.application = application;
     this.requests = [];
     this.leaving = 0;
+    this.granted = new Set();
   }
 
   connect() {
@@ -201,6 +216,15 @@ class Leg {
     this.server.take(this.connection, this.requests.shift());
   }
 
+  /** Whether the server may refuse the next request: what it has never granted would be gone. */
+  get mayBeRefused() {
+    const [request] = this.requests;
+    return (
+      request?.method === "subscribe" &&
+      request.channels.every((pattern) => this.granted.has(pattern))
+    );
+  }
+
   deliver() {
     this.arrive(this.connection.wire.shift());
     this.application.progress(this);
@@ -211,13 +235,18 @@ class Leg {
     if (typeof message === "string") {
       const { event: taken } = readMessage(message);
       const { deliver, gap: hole, leave } = session.event(taken);
-      assert.equal(hole, undefined, `a hole before ${message}`);
+      // What is refused for now may be overtaken by what another pattern brings of its channels.
+      if (hole) assert.equal(hole.cause, "late", `a hole before ${message}`);
+      if (hole) application.gap(this, hole);
       if (deliver) application.event(this, taken);
       this.heal(leave);
     } else if (message.reply === "subscribe") {
-      const { gaps } = session.replied(message.channels, message.message);
-      application.subscribed(this, message.message.result);
+      const { taken, gaps, later } = session.replied(message.channels, message.message);
+      for (const { pattern } of taken) this.granted.add(pattern);
+      if (taken.length > 0) application.subscribed(this, message.message.result);
       for (const one of gaps) application.gap(this, one);
+      if (later.length > 0) session.askAgain();
+      this.flush();
     } else if (message.reply === "unsubscribe") {
       this.leaving -= 1;
       this.flush();
@@ -225,6 +254,11 @@ class Leg {
       const { gap: told, leave } = session.receipt(message);
       application.gap(this, told);
       this.heal(leave);
+    } else if (message.type === "unsubscribed") {
+      for (const pattern of message.channels) {
+        session.ended(pattern);
+        application.ended(this, pattern, message.seq);
+      }
     } else if (message.type === "heartbeat") {
       session.heartbeat(message.seq);
     } else {
@@ -269,6 +303,10 @@ class Application {
     if (!this.since.has(this.epoch)) this.since.set(this.epoch, this.since.size === 0 ? seq : 0);
   }
 
+  ended(leg, pattern, seq) {
+    this.merge.ended(this.legs.indexOf(leg), pattern, seq);
+  }
+
   event(leg, event) {
     if (this.merge) this.merge.event(this.legs.indexOf(leg), event);
     else this.take({ event });
@@ -306,6 +344,7 @@ function run(seed, sides) {
   const { legs } = application;
   for (const channel of ["book.a", "book.b"]) server.publish(channel, undefined, "snapshot");
   const overlapping = random() < 0.3;
+  const mayEnd = sides > 1 && !overlapping; // The other side goes on with it.
   for (const leg of legs) {
     leg.session.add("trade.*", { policy: "all" });
     leg.session.add(overlapping ? ">" : "quote.*", { policy: "auto" });
@@ -339,8 +378,12 @@ function run(seed, sides) {
     } else if (chance < 0.98 && connection?.set.length > 0) {
       connection.skipping = !connection.skipping;
     } else if (chance < 0.985 && connection) {
-      leg.session.add("book.*", { policy: "all" });
+      leg.session.add("book.*", { policy: pick("all", "auto") });
       leg.flush();
+    } else if (chance < 0.993 && connection && leg.mayBeRefused) {
+      server.refuse(connection, leg.requests.shift());
+    } else if (chance < 0.994 && mayEnd && leg === legs[0] && connection?.set.includes("trade.*")) {
+      server.end(connection, "trade.*");
     } else if (connection?.wire.length === 0 && leg.requests.length === 0) {
       server.receipt(connection);
       connection.wire.push(control("heartbeat", { seq: server.seq }));

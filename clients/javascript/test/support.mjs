@@ -5,6 +5,7 @@ import { WebSocket, WebSocketServer } from "ws";
 import { connect } from "../src/index.js";
 
 export const EPOCH = "01JEPOCHA";
+export const ALL = { policy: "all", snapshot: false };
 
 /** One accepted connection, from the server's side. */
 class Peer {
@@ -48,8 +49,12 @@ class Peer {
   /** Takes the next subscribe and says yes; gives the request. */
   async accept(seq, more = {}) {
     const request = await this.next();
-    this.send(yes(request, seq, more));
+    this.grant(request, seq, more);
     return request;
+  }
+
+  grant(request, seq, more = {}) {
+    this.send(yes(request, seq, more));
   }
 }
 
@@ -98,6 +103,36 @@ export function open(test, url, options = {}) {
   return feed;
 }
 
+/** A feed that is subscribed to `t.*` after seq 100, and the server's side of it. */
+export async function subscribed(test, options = {}) {
+  const { server, feed, events } = await scripted(test, options);
+  const peer = await server.peer();
+  peer.welcome();
+  const done = feed.subscribe("t.*", ALL);
+  await peer.accept(100);
+  await done;
+  return { server, feed, events, peer };
+}
+
+/** A feed over two servers that count alike, subscribed on both after seq 100. */
+export async function twice(test, options = {}) {
+  const servers = [await Server.start(), await Server.start()];
+  for (const server of servers) test.after(() => server.stop());
+  const feed = open(
+    test,
+    servers.map(({ url }) => url),
+    options,
+  );
+  const peers = await Promise.all(servers.map((server) => server.peer()));
+  const done = feed.subscribe("t.*", ALL);
+  for (const peer of peers) {
+    peer.welcome();
+    await peer.accept(100);
+  }
+  await done;
+  return { servers, peers, feed, events: feed[Symbol.asyncIterator]() };
+}
+
 /** The seqs of the next events. */
 export async function seqs(events, count) {
   const found = [];
@@ -112,6 +147,11 @@ export function yes(request, seq, more = {}) {
   return { method: request.method, success: true, req_id: request.req_id, result };
 }
 
+export function no(request, code, more = {}) {
+  const error = { code, message: "why", retryable: false, ...more };
+  return { method: request.method, success: false, req_id: request.req_id, error };
+}
+
 export function event(channel, seq, prev, more = {}) {
   const { type = "update", key, data = seq } = more;
   return JSON.stringify({ channel, type, key, seq, prev, ts: 1, ts_in: 2, data });
@@ -123,3 +163,23 @@ export const snapshotEnd = (channels, seq) => control("snapshot_end", { channels
 export const replayEnd = (channels, seq) => control("replay_end", { channels, seq });
 export const gap = (channels, from, to, more = {}) =>
   control("gap", { channels, from, to, missed: 1, cause: "max_age", recover: "none", ...more });
+
+/** The server's rule for the messages of a client: so many at once, and so many a second. */
+export class Rate {
+  #paid = 0;
+
+  constructor({ command_rate, command_burst }) {
+    this.messageMs = 1000 / command_rate;
+    this.burstMs = this.messageMs * command_burst;
+  }
+
+  /** Charges for messages: undefined, or why they are refused, or "close". */
+  charge(now, messages = 1) {
+    this.#paid = Math.max(this.#paid, now) + messages * this.messageMs;
+    const debt = this.#paid - now - this.burstMs;
+    if (debt > this.burstMs) return "close";
+    if (debt <= 0) return undefined;
+    const message = `too many messages: … many; try again in ${Math.ceil(debt)} ms`;
+    return { message, retryable: true };
+  }
+}

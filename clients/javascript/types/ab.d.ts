@@ -25,7 +25,14 @@ export class Merge {
         policy?: string;
         resumed?: boolean;
     }): void;
-    /** @param {string} pattern one that was unsubscribed */
+    /**
+     * A side does not hold a pattern any more, or was refused it.
+     * @param {number} at
+     * @param {string} pattern
+     * @param {number} [seq] the last one that it has brought
+     */
+    ended(at: number, pattern: string, seq?: number): void;
+    /** @param {string} pattern one that no side holds any more */
     forget(pattern: string): void;
     /**
      * A side has brought everything up to here.
@@ -45,6 +52,7 @@ export class Merge {
     gap(at: number, gap: Gap): void;
     #private;
 }
+export type Range = Pick<Gap, "channels" | "from" | "to">;
 export type FeedEvent = import("./protocol.js").FeedEvent;
 export type Gap = import("./protocol.js").Gap;
 export type Item = {
@@ -70,6 +78,10 @@ export type Side = {
      * the last ones
      */
     gaps: Gap[];
+    /**
+     * after which seq it brings nothing of a pattern
+     */
+    ended: Map<string, number>;
     /**
      * those that the other side may still fill
      */

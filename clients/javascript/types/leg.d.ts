@@ -117,6 +117,10 @@ export type Host = {
      */
     taken: (leg: Leg, pattern: string, entry: any) => void;
     /**
+     * the last seq it brings of it
+     */
+    ended: (leg: Leg, pattern: string, seq?: number) => void;
+    /**
      * its position may have risen
      */
     progress: (leg: Leg) => void;

@@ -82,7 +82,8 @@ export const SUBPROTOCOL: "fanfare.v1.json";
  * @property {number | undefined} missed how many events will not come; undefined: not known
  * @property {string} cause of the receipt (`slow`, `max_age`, `epoch`, `too_old`…); or `hole`: an
  *   event's prev was never seen; or `overflow`: dropped here because the queue was full; or `late`:
- *   the first snapshot broke off, or B began later than A and A was lost
+ *   the first snapshot broke off, or B began later than A and A was lost, or of two patterns that
+ *   match the same one came later than the other
  * @property {string} recover `resume`, `snapshot` or `none`: what would bring it back
  * @property {"resume" | "snapshot" | undefined} healing what option `heal` has set off
  */
@@ -192,7 +193,8 @@ export type Gap = {
     /**
      * of the receipt (`slow`, `max_age`, `epoch`, `too_old`…); or `hole`: an
      * event's prev was never seen; or `overflow`: dropped here because the queue was full; or `late`:
-     * the first snapshot broke off, or B began later than A and A was lost
+     * the first snapshot broke off, or B began later than A and A was lost, or of two patterns that
+     * match the same one came later than the other
      */
     cause: string;
     /**

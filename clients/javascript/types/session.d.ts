@@ -5,18 +5,22 @@
 /**
  * One pattern of the set.
  *
- * due: to be asked for. asked: the reply is to come. recovering: its snapshot or replay comes.
- * live: every event after `whole` has come.
+ * due: to be asked for. asked: the reply is to come. later: refused for now. recovering: its
+ * snapshot or replay comes. live: every event after `whole` has come.
  * @typedef {object} Subscription
  * @property {string} pattern
  * @property {Terms} terms
- * @property {"due" | "asked" | "recovering" | "live"} phase
+ * @property {"due" | "asked" | "later" | "recovering" | "live"} phase
+ * @property {boolean} kept it was granted, or outlived a connection: asked for until it is refused
+ *   for good
+ * @property {Subscription | undefined} former what goes on if this one is refused
  * @property {boolean} fresh ask for a snapshot even though there is a position
  * @property {Position | null} position what may be claimed when it is not live
  * @property {Position | null} since the boundary of a first snapshot that has not come to its end
  * @property {number} whole nothing is missing up to here; beyond it, see Session
+ * @property {number} had what had come before the replay, which may begin before that
  * @property {number} boundary the reply's seq: events up to it are recovered, later ones live
- * @property {"snapshot" | "replay" | undefined} recovery
+ * @property {"snapshot" | "replay" | undefined} recovery what comes, or broke off
  * @property {boolean} torn a snapshot was begun and has to be finished
  * @property {boolean} discard its events are dropped, because a replay will bring them again
  * @property {number} accounted the largest `to` of receipts that name the pattern
@@ -26,6 +30,8 @@
  * What holds for one channel.
  * @typedef {object} Rule
  * @property {Subscription[]} held those that match it, the most specific first
+ * @property {Subscription[]} recovering those of which a snapshot or replay comes
+ * @property {number | undefined} owed where one is to go on that this server has not granted yet
  * @property {string} policy
  * @property {boolean} sampled
  */
@@ -33,7 +39,7 @@
  * The last seq of a channel, of all its events and of each kind; whether it is a book.
  * @typedef {{ seq: number, keyed: number, keyless: number, book: boolean }} Seen
  */
-/** @typedef {{ patterns: string[], params: Record<string, unknown> }} Request */
+/** @typedef {{ patterns: string[], params: Record<string, unknown>, seq: number }} Request */
 export class Session {
     /** @param {{ heals?: boolean }} [options] whether a gap is healed as its `recover` says */
     constructor({ heals }?: {
@@ -41,6 +47,10 @@ export class Session {
     });
     get epoch(): string;
     get patterns(): string[];
+    /** @param {string} pattern */
+    holds(pattern: string): boolean;
+    /** Whether a snapshot comes: if it breaks off, it comes again from its beginning. */
+    get inSnapshot(): boolean;
     /**
      * Everything up to this seq of all subscriptions was handed over; undefined: nothing can be said.
      * @returns {number | undefined}
@@ -58,6 +68,11 @@ export class Session {
      */
     remove(pattern: string): boolean;
     /**
+     * The server has ended a pattern: it leaves the set, unless it is being asked for again.
+     * @param {string} pattern
+     */
+    ended(pattern: string): void;
+    /**
      * A connection is open. Requests are due for the whole set.
      * @param {string} epoch
      */
@@ -70,13 +85,16 @@ export class Session {
      */
     inherit(other: Session): void;
     /**
-     * Requests for what is due, as few as there are different terms and positions.
+     * Requests for what is due, as few as there are different terms: the server takes 16 replays at
+     * once. One place is named for all, the lowest, unless too much would come again: where one is
+     * sampled and another is not, or its recovery broke off, their places may be far apart. What has
+     * to come again from further back comes first, so that nothing overtakes it.
      * @returns {Request[]}
      */
     due(): Request[];
     /**
-     * The answer to one of those requests. Gives what was taken, what was refused, and gaps: where
-     * a first snapshot broke off, what came from then until it is begun again.
+     * The answer to one of those requests. Gives what was taken, what was refused for good or for
+     * now, and gaps: where a first snapshot broke off, what came from then until it is begun again.
      * @param {string[]} patterns
      * @param {any} message
      */
@@ -89,8 +107,14 @@ export class Session {
             pattern: string;
             error: FanfareError;
         }[];
+        later: {
+            pattern: string;
+            error: FanfareError;
+        }[];
         gaps: import("./protocol.js").Gap[];
     };
+    /** What was refused for now is due again. */
+    askAgain(): void;
     /**
      * An event. Gives whether to hand it over, and the hole that it shows; see `receipt` for `leave`.
      * @param {FeedEvent} event
@@ -134,13 +158,22 @@ export type Terms = import("./protocol.js").Terms;
 /**
  * One pattern of the set.
  *
- * due: to be asked for. asked: the reply is to come. recovering: its snapshot or replay comes.
- * live: every event after `whole` has come.
+ * due: to be asked for. asked: the reply is to come. later: refused for now. recovering: its
+ * snapshot or replay comes. live: every event after `whole` has come.
  */
 export type Subscription = {
     pattern: string;
     terms: Terms;
-    phase: "due" | "asked" | "recovering" | "live";
+    phase: "due" | "asked" | "later" | "recovering" | "live";
+    /**
+     * it was granted, or outlived a connection: asked for until it is refused
+     * for good
+     */
+    kept: boolean;
+    /**
+     * what goes on if this one is refused
+     */
+    former: Subscription | undefined;
     /**
      * ask for a snapshot even though there is a position
      */
@@ -158,9 +191,16 @@ export type Subscription = {
      */
     whole: number;
     /**
+     * what had come before the replay, which may begin before that
+     */
+    had: number;
+    /**
      * the reply's seq: events up to it are recovered, later ones live
      */
     boundary: number;
+    /**
+     * what comes, or broke off
+     */
     recovery: "snapshot" | "replay" | undefined;
     /**
      * a snapshot was begun and has to be finished
@@ -187,6 +227,14 @@ export type Rule = {
      * those that match it, the most specific first
      */
     held: Subscription[];
+    /**
+     * those of which a snapshot or replay comes
+     */
+    recovering: Subscription[];
+    /**
+     * where one is to go on that this server has not granted yet
+     */
+    owed: number | undefined;
     policy: string;
     sampled: boolean;
 };
@@ -202,5 +250,6 @@ export type Seen = {
 export type Request = {
     patterns: string[];
     params: Record<string, unknown>;
+    seq: number;
 };
 import { FanfareError } from "./protocol.js";
