@@ -141,7 +141,7 @@ impl Shard {
         if self.is_echo() {
             return self.echo(id, message);
         }
-        let refusal = self.charge(id, 1, now);
+        let refusal = self.charge(id, 1, 0, now);
         if self.connection(id).is_none_or(|connection| connection.is_closing()) {
             return;
         }
@@ -164,9 +164,16 @@ impl Shard {
         }
     }
 
-    /// Counts `messages` against a client's rate. Over it: the refusal, or if the client went on
-    /// for as long as a whole burst, the end of the connection.
-    pub(super) fn charge(&mut self, id: ConnectionId, messages: u64, now: Now) -> Option<Refusal> {
+    /// Counts `messages` against a client's rate, of a request of which `counted` are already. Over
+    /// it: the refusal, which says when there is room for the whole request; or if the client went
+    /// on for as long as a whole burst, the end of the connection.
+    pub(super) fn charge(
+        &mut self,
+        id: ConnectionId,
+        messages: u64,
+        counted: u64,
+        now: Now,
+    ) -> Option<Refusal> {
         let (rate, burst) = (self.settings.command_rate, self.settings.command_burst);
         let message_ns = 1_000_000_000 / u64::from(rate);
         let burst_ns = message_ns * u64::from(burst);
@@ -178,7 +185,8 @@ impl Shard {
         if debt_ns > burst_ns {
             self.close(id, CloseReason::RateLimited, now);
         }
-        Some(Refusal::rate_limited(rate, burst, debt_ns.div_ceil(1_000_000)))
+        let wait_ns = debt_ns + (counted + messages) * message_ns;
+        Some(Refusal::rate_limited(rate, burst, wait_ns.div_ceil(1_000_000)))
     }
 
     fn handle_command(
@@ -196,7 +204,7 @@ impl Shard {
         let time = now.unix_ns;
         let request = parsed.and_then(|request| {
             let extra = request.command.channels().len() / COMMAND_CHANNELS;
-            let refusal = refusal.or_else(|| self.charge(id, extra as u64, now));
+            let refusal = refusal.or_else(|| self.charge(id, extra as u64, 1, now));
             match refusal {
                 None if self.is_stranger(id) && !request.command.is_for_strangers() => {
                     Err(Refusal::auth_required().answering(&request))

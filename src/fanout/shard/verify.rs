@@ -43,7 +43,7 @@ impl Shard {
         let slots = self.store.slots.of_channel(channel).iter();
         let entries: usize = slots.map(|&slot| self.store.slots.slot(slot).entries()).sum();
         let messages = (entries / VERIFY_ENTRIES) as u64;
-        self.charge(id, messages.min(u64::from(self.settings.command_burst / 2)), now)
+        self.charge(id, messages.min(u64::from(self.settings.command_burst / 2)), 1, now)
     }
 
     fn state_of(&self, id: ConnectionId, name: &str) -> Result<state::State, (ErrorCode, String)> {

@@ -7,6 +7,7 @@ mod figures;
 mod flush;
 mod hostile;
 mod membership;
+mod rate;
 mod read_back;
 mod recovery;
 mod slow;
