@@ -21,6 +21,7 @@ import { matches } from "./protocol.js";
  * @property {Set<string>} begun the patterns for which it has had a reply
  * @property {Gap[]} gaps the last ones
  * @property {Map<string, number>} ended after which seq it brings nothing of a pattern
+ * @property {boolean} gone it will bring nothing more
  * @property {Gap[]} pending those that the other side may still fill
  * @property {FeedEvent[]} held events behind a pending gap
  */
@@ -60,10 +61,10 @@ export class Merge {
   /** Another epoch: nothing of the former one is comparable. */
   reset() {
     for (let at = 0; at < this.#sides.length; at += 1) {
-      const { on, pending, ended } = this.#sides[at];
+      const { on, pending, ended, gone } = this.#sides[at];
       for (const gap of pending) this.#emit({ gap });
       for (const pattern of ended.keys()) ended.set(pattern, 0);
-      this.#sides[at] = { ...newSide(), on, ended };
+      this.#sides[at] = { ...newSide(), on, ended, gone };
     }
     this.#taken.clear();
     for (const pattern of this.#owed.keys()) this.#owed.set(pattern, 0);
@@ -115,7 +116,22 @@ export class Merge {
     if (ended.has(pattern)) return;
     ended.set(pattern, seq ?? (begun.has(pattern) ? position : 0));
     this.#judge();
-    if (this.#sides.every((side) => side.ended.has(pattern))) this.forget(pattern);
+    this.#forgetUnheld(pattern);
+  }
+
+  /**
+   * A side has failed for good: what only it held nobody holds.
+   * @param {number} at
+   */
+  gone(at) {
+    this.#sides[at].gone = true;
+    this.down(at);
+    for (const pattern of [...this.#owed.keys()]) this.#forgetUnheld(pattern);
+  }
+
+  /** @param {string} pattern */
+  #forgetUnheld(pattern) {
+    if (this.#sides.every(({ gone, ended }) => gone || ended.has(pattern))) this.forget(pattern);
   }
 
   /** @param {string} pattern one that no side holds any more */
@@ -259,7 +275,8 @@ export class Merge {
 /** @returns {Side} */
 function newSide() {
   const lists = { gaps: [], pending: [], held: [] };
-  return { on: false, from: 0, position: 0, begun: new Set(), ended: new Map(), ...lists };
+  const patterns = { begun: new Set(), ended: new Map() };
+  return { on: false, gone: false, from: 0, position: 0, ...patterns, ...lists };
 }
 
 /** @param {FeedEvent} event */

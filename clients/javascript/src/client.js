@@ -330,7 +330,7 @@ export class Feed {
       fail: (leg, error) => {
         this.#failed.add(leg);
         if (this.#failed.size === this.#legs.length) this.#error = error;
-        this.#merge?.down(at(leg));
+        this.#merge?.gone(at(leg));
         this.#wake();
       },
     };

@@ -8,6 +8,9 @@
 
 import { bySpecificity, FanfareError, matches, paramsOf } from "./protocol.js";
 
+// Another time helps only once something else is unsubscribed.
+const OWN_LIMITS = new Set(["too_many_subscriptions", "too_many_policies"]);
+
 /** @typedef {import("./protocol.js").FeedEvent} FeedEvent */
 /** @typedef {import("./protocol.js").Gap} Gap */
 /** @typedef {import("./protocol.js").Position} Position */
@@ -262,7 +265,8 @@ export class Session {
       const held = this.#asked.get(pattern)?.shift();
       const present = this.#held.get(pattern);
       if (error) {
-        const isLater = held && held === present && held.kept && error.retryable;
+        const isForNow = error.retryable && !OWN_LIMITS.has(error.code);
+        const isLater = held && held === present && held.kept && isForNow;
         if (isLater) held.phase = "later";
         else if (held) this.#goBack(held);
         const why = new FanfareError(error.code, error.message, error);

@@ -220,6 +220,17 @@ test("a pattern that both have ended begins anew", () => {
   assert.equal(merge.position, 1000);
 });
 
+test("what a side that has failed for good held keeps back no position", () => {
+  for (const first of ["gone", "ended"]) {
+    const { merge } = withTwo();
+    if (first === "gone") merge.gone(B);
+    merge.ended(A, "c", 600);
+    if (first === "ended") merge.gone(B);
+    merge.progress(A, 1000);
+    assert.equal(merge.position, 1000, first);
+  }
+});
+
 test("what a side has ended it does not hold in another epoch either", () => {
   const { out, lose, merge } = withTwo();
   merge.ended(A, "c", 600);

@@ -372,6 +372,16 @@ test("what is refused for now after a break stays, and is asked for again", () =
   assert.deepEqual([request.channels, request.resume.seq], [["t.*"], 100]);
 });
 
+test("what has no room after a break is refused, and holds up nothing else", () => {
+  for (const code of ["too_many_subscriptions", "too_many_policies"]) {
+    const one = session(["t.*"]);
+    one.disconnected();
+    one.connected("E");
+    const [{ refused, later }] = refuse(one, code, true);
+    assert.deepEqual([refused.length, later.length, one.patterns], [1, 0, []], code);
+  }
+});
+
 test("what another pattern brings while one waits shows what will be late", () => {
   const one = session(["t.*"]);
   take(one, event("t.a", 110, 0));

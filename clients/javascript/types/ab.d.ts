@@ -32,6 +32,11 @@ export class Merge {
      * @param {number} [seq] the last one that it has brought
      */
     ended(at: number, pattern: string, seq?: number): void;
+    /**
+     * A side has failed for good: what only it held nobody holds.
+     * @param {number} at
+     */
+    gone(at: number): void;
     /** @param {string} pattern one that no side holds any more */
     forget(pattern: string): void;
     /**
@@ -82,6 +87,10 @@ export type Side = {
      * after which seq it brings nothing of a pattern
      */
     ended: Map<string, number>;
+    /**
+     * it will bring nothing more
+     */
+    gone: boolean;
     /**
      * those that the other side may still fill
      */

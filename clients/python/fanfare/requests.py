@@ -15,6 +15,9 @@ from .messages import Subscribed, Terms
 
 CHANNELS_BYTES_MAX = 32_768  # Of a request's `channels`.
 
+# Another time helps only once something else is unsubscribed.
+OWN_LIMITS = frozenset(("too_many_subscriptions", "too_many_policies"))
+
 
 @dataclass(slots=True, eq=False)
 class Request:

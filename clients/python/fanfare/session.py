@@ -15,7 +15,7 @@ from .binary import Channels
 from .errors import ProtocolError
 from .messages import Event, Gap, ParseFloat, Position, Terms, is_event, parse_control
 from .patterns import is_name, matches, most_specific
-from .requests import Request, parts_of
+from .requests import OWN_LIMITS, Request, parts_of
 
 # Gaps with these causes are answered by a snapshot already, or cannot be healed by asking again.
 _NOT_HEALED = frozenset({"epoch", "too_old", "expired", "forgotten", "snapshot"})
@@ -423,7 +423,10 @@ class Session:
         for entry in message.get("result", []):
             pattern = entry["channel"]
             if "error" in entry:
-                if request.automatic and not entry["error"].get("retryable"):
+                error = entry["error"]
+                if request.automatic and (
+                    not error.get("retryable") or error.get("code") in OWN_LIMITS
+                ):
                     self._subscriptions.pop(pattern, None)
                 continue
             resumed = entry.get("resumed", False)
@@ -435,9 +438,11 @@ class Session:
             one.terms = terms
             start = request.params["resume"]["seq"] if resumed else entry["seq"]
             claim = claims.get(pattern)
-            one.had = max(start, claim.seq if claim else 0) if resumed else 0
+            had = claim.seq if claim and claim.epoch == self.epoch else 0
+            # Where a gap is healed the replay begins later, and what waits before it is still owed.
+            one.had = had if resumed else 0
             # A node that is behind the one before it sends nothing up to what was claimed.
-            one.base = max(one.base, entry["seq"], one.had)
+            one.base = max(one.base, entry["seq"], *((start, had) if resumed else ()))
             _note_terms(one, entry)
             if "resume" not in request.params:
                 gaps.extend(self._interrupted(one, entry["seq"]))

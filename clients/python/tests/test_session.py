@@ -252,6 +252,23 @@ def test_a_gap_that_recovers_by_snapshot_asks_for_one(session: Session) -> None:
         assert not session.heal(fanfare.Gap(("a.x",), 11, 12, 1, cause, recover))
 
 
+@pytest.mark.parametrize("interval_ms", [None, 100])
+def test_what_waits_before_a_gap_that_is_healed_is_still_owed(
+    session: Session, interval_ms: int | None
+) -> None:
+    subscribe(session, "a.*", 10)
+    ended(session, "a.*", 10)
+    session.receive(frame(180, 9, "a.x"))
+    # A receipt overtakes what is older, here a value that waits for its turn.
+    lost = {"from": 195, "to": 600, "cause": "slow", "recover": "resume"}
+    (gap,) = session.receive(control("gap", channels=["a.x"], **lost))
+    assert isinstance(gap, fanfare.Gap) and session.heal(gap)
+    (request,) = session.healing()
+    terms = {"interval_ms": interval_ms} if interval_ms else {}
+    granted(session, request.id, "a.*", 600, resumed=True, **terms)
+    assert len(session.receive(frame(190, 0, "a.q", key="k"))) == 1
+
+
 def test_a_gap_within_a_recovery_is_healed_after_it(session: Session) -> None:
     subscribe(session, "a.*", 10)
     gap = fanfare.Gap(("a.x",), 5, 8, 1, "max_age", "resume")

@@ -59,9 +59,18 @@ async def test_a_connection_that_comes_up_while_a_call_waits_is_asked_too() -> N
 
 @bounded
 async def test_what_only_one_of_them_was_granted_is_told() -> None:
+    await refused_by_one("forbidden", retryable=False)
+
+
+@bounded
+async def test_what_one_of_them_has_no_room_for_is_told_and_it_stays() -> None:
+    await refused_by_one("too_many_subscriptions", retryable=True)
+
+
+async def refused_by_one(code: str, *, retryable: bool) -> None:
     async def refusing(peer: Peer) -> None:
         await peer.welcome()
-        error = {"code": "forbidden", "message": "not here", "retryable": False}
+        error = {"code": code, "message": "not here", "retryable": retryable}
         for _ in range(2):  # The application's, and the one for what the other one was granted.
             await peer.reply(await peer.expect("subscribe"), success=False, error=error)
         await peer.stay()
@@ -86,7 +95,7 @@ async def test_what_only_one_of_them_was_granted_is_told() -> None:
             assert len(await feed.subscribe("trade.*")) == 1
             state = await told
             assert (state.url, state.channels) == (b.url, ("trade.*",))
-            assert "forbidden" in state.why
+            assert code in state.why
             assert [list(one.subscriptions) for one in feed.sessions].count(["trade.*"]) == 1
         await iteration
 
