@@ -66,7 +66,7 @@ pub(super) struct Connector {
     /// Attempts that came to nothing.
     failures: usize,
     credential: Credential,
-    /// The one that the server knows.
+    /// The one that the server was shown.
     token: Option<Token>,
     /// When the present or last connection was made; none: there has been none.
     opened_ns: Option<u64>,
@@ -163,11 +163,11 @@ impl Connector {
         now_ns + retry_after_ms.min(DRAIN_MS_MAX) * MS_NS
     }
 
-    /// The token, if it is another one now than the server knows.
-    pub(super) fn new_token(&mut self) -> Option<&Token> {
+    /// The token, if it is another one now than the server was shown, or that one `is_refused`.
+    pub(super) fn new_token(&mut self, is_refused: bool) -> Option<&Token> {
         // A file that is being written may be read the next time.
         let now = self.credential.read().ok().flatten();
-        if now.is_none() || now == self.token {
+        if now.is_none() || now == self.token && !is_refused {
             return None;
         }
         self.token = now;

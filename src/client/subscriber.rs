@@ -67,6 +67,8 @@ struct Session {
     turn_ns: Option<u64>,
     /// Monotonic time of the next look for a new token, nanoseconds; none: none is needed.
     token_look_ns: Option<u64>,
+    /// The token that was shown last is not taken yet.
+    is_refused: bool,
 }
 
 impl Subscriber {
@@ -131,7 +133,7 @@ impl Subscriber {
 
     /// Sends a request beside the subscription; its answer comes as an [`Item::Control`]. Where
     /// there is no connection it is lost; one that the server refuses ends the subscriber, except
-    /// that `verify` may be asked again later where the server was asked too often.
+    /// an `auth`, and that `verify` may be asked again later where the server was asked too often.
     pub fn ask(&mut self, request: &str) {
         if let Link::Open(client) = &mut self.link {
             // What is wrong with the connection is found by the next read.
@@ -254,11 +256,11 @@ impl Subscriber {
         if self.session.token_look_ns.is_none_or(|look_ns| now_ns < look_ns) {
             return Ok(());
         }
-        let Some(token) = self.connector.new_token() else {
+        let Some(token) = self.connector.new_token(self.session.is_refused) else {
             self.session.token_look_ns = Some(now_ns + TOKEN_LOOK_MS * MS_NS);
             return Ok(());
         };
-        self.session.token_look_ns = None;
+        (self.session.token_look_ns, self.session.is_refused) = (None, false);
         let mut command = br#"{"method":"auth","params":{"token":"#.to_vec();
         write_string(&mut command, token.secret());
         command.extend_from_slice(br#"},"req_id":2}"#);
@@ -277,6 +279,7 @@ impl Session {
             drain: None,
             turn_ns: None,
             token_look_ns: None,
+            is_refused: false,
         }
     }
 
@@ -286,7 +289,7 @@ impl Session {
         self.announced = Announced::default();
         self.silence = Silence::new(clock::now().monotonic_ns);
         (self.broken, self.drain) = (None, None);
-        (self.turn_ns, self.token_look_ns) = (None, None);
+        (self.turn_ns, self.token_look_ns, self.is_refused) = (None, None, false);
     }
 
     /// Takes a message of the server.
@@ -332,7 +335,8 @@ impl Session {
             // What is held goes on. The file may have been read while it was written, or the
             // server does not know the token yet.
             _ if frame.success == Some(false) && frame.method == Some("auth") => {
-                self.token_look_ns = Some(0);
+                self.is_refused = true;
+                self.token_look_ns = Some(clock::now().monotonic_ns + TOKEN_LOOK_MS * MS_NS);
             }
             _ if frame.success == Some(false) && !was_too_often(frame) => {
                 self.broken = Some(Loss { why: Error::refused(frame), when: When::Never });

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -370,7 +370,7 @@ impl Resolver<'_> {
                 };
                 let what = match *taken == address {
                     true => format!("{address} is the address of {other} already"),
-                    false => format!("{address} is within the address of {other}, {taken}"),
+                    false => format!("{address} overlaps with {taken}, the address of {other}"),
                 };
                 self.problem(origin, key, Wrong::new(what, "another port, or port 0"));
             } else {
@@ -410,11 +410,14 @@ fn is_same(one: &SourceAddress, other: &SourceAddress) -> bool {
 
 /// Whether one of two listeners takes the connections of the other, or keeps it from starting.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
-    let is_any = one_ip.is_unspecified() || other_ip.is_unspecified();
+    let covers = |wide: SocketAddr, narrow: SocketAddr| match (wide.ip(), narrow.ip()) {
+        (IpAddr::V4(_), IpAddr::V6(_)) => false,
+        // `[::]` takes IPv4 as well.
+        (wide, _) => wide.is_unspecified(),
+    };
     one.port() == other.port()
         && one.port() != 0
-        && (one_ip == other_ip || is_any && one_ip.is_ipv4() == other_ip.is_ipv4())
+        && (one == other || covers(one, other) || covers(other, one))
 }
 
 fn one_core(text: &str, cores: &[usize]) -> Result<usize, Wrong> {

@@ -179,7 +179,7 @@ impl Journal {
     /// Goes on without a journal, and marks the epoch, before anybody sees what is not written.
     fn suspend(&mut self, path: &std::path::Path, error: &io::Error, now_ns: u64) {
         self.shared.pause();
-        self.has_ended = true;
+        (self.has_ended, self.is_noted_closed) = (true, false);
         let is_marked = self.mark();
         let retry_ns = now_ns + JOURNAL_RETRY_MS * 1_000_000;
         self.stage = Stage::Suspended { retry_ns, is_marked };

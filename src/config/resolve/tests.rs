@@ -226,11 +226,13 @@ fn addresses_that_collide_are_refused_and_port_0_never_does() {
     let message = collide("127.0.0.1:1", "127.0.0.1:2", &["tls://127.0.0.1:3"]);
     assert!(message.contains("`tls://127.0.0.1:3` has no certificate; allowed: tls_listen"));
     let message = collide("0.0.0.0:1", "127.0.0.1:1", &["stdin://"]);
-    let expected = "--admin: 127.0.0.1:1 is within the address of listen, 0.0.0.0:1; allowed: ";
+    let expected = "--admin: 127.0.0.1:1 overlaps with 0.0.0.0:1, the address of listen; allowed: ";
     assert!(message.starts_with(expected), "{message}");
     let message = collide("[::1]:1", "127.0.0.1:1", &["tcp://127.0.0.1:2", "tcp://0.0.0.0:2"]);
-    let expected = "--source: 0.0.0.0:2 is within the address of source, 127.0.0.1:2; ";
+    let expected = "--source: 0.0.0.0:2 overlaps with 127.0.0.1:2, the address of source; ";
     assert!(message.starts_with(expected) && !message.contains('\n'), "{message}");
+    let message = collide("[::]:1", "127.0.0.1:1", &["stdin://"]);
+    assert!(message.contains("127.0.0.1:1 overlaps with [::]:1"), "{message}");
     let tls = [("tls_listen", "127.0.0.1:3"), ("tls_certificates", "c.pem")];
     let given = [&tls[..], &[("admin", "127.0.0.1:3")]].concat();
     let message = refusal(&flags(&given, &["stdin://"], &[]));

@@ -272,8 +272,11 @@ impl Shard {
             if missed == 0 {
                 continue;
             }
-            // Those that are too many are named by patterns, which match themselves.
-            let is_gone = |name: &String| !set.iter().any(|held| held.pattern.matches(name));
+            // Those that are too many are named by patterns.
+            let is_gone = |name: &String| {
+                patterns.iter().any(|pattern| pattern.as_str() == name)
+                    || !set.iter().any(|held| held.pattern.matches(name))
+            };
             let mut names: Vec<_> = names.into_iter().filter(is_gone).collect();
             if names.is_empty() {
                 names = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();

@@ -41,6 +41,24 @@ fn an_epoch_that_could_not_be_marked_as_ended_is_marked_at_the_end() {
     assert_eq!(place.open(EPOCH_B).epoch, EPOCH_B, "what nobody has written was seen");
 }
 
+#[test]
+fn an_epoch_that_has_ended_before_anything_was_written_does_not_come_back() {
+    let place = Place::new();
+    let mut producer = Producer::default();
+    let mut opened = place.open(EPOCH_A);
+    producer.fill(&mut opened.journal, 10);
+    opened.journal.close();
+    let mut opened = place.open(EPOCH_B);
+    assert_eq!(opened.epoch, EPOCH_A);
+    opened.journal.fail_worker(std::io::ErrorKind::StorageFull.into());
+    for now_ns in [0, RETRY_NS, RETRY_NS] {
+        opened.journal.append(&producer.batch(&[(1, 2)]), now_ns);
+    }
+    assert!(!opened.journal.is_suspended());
+    drop(opened);
+    assert_eq!(place.open(EPOCH_B).epoch, EPOCH_B, "what came before is missing");
+}
+
 /// The journal that begins anew has every name and number, so that ids and links go on.
 #[test]
 fn a_journal_that_is_written_again_has_names_and_numbers_and_what_came_since() {

@@ -284,33 +284,37 @@ fn a_credential_that_expires_is_renewed_from_its_file_and_shown_again_later() {
 }
 
 #[test]
-fn a_token_that_is_refused_when_it_is_shown_again_ends_nothing_and_the_next_one_is_shown() {
+fn a_token_that_is_refused_when_it_is_shown_again_ends_nothing_and_is_shown_until_it_is_taken() {
     let path = std::env::temp_dir().join(format!("fanfare-refused-{}", std::process::id()));
     std::fs::write(&path, "old\n").unwrap();
     let file: PathBuf = path.clone();
+    // The next look is a second later, in which nothing comes.
+    let welcome = FIRST_WELCOME.replace("\"heartbeat_ms\":100", "\"heartbeat_ms\":20000");
     let expiring = r#"{"channel":"control","type":"auth_expiring","expires_in_ms":59000}"#;
     let refused = r#"{"method":"auth","success":false,"req_id":2,
         "error":{"code":"auth_failed","message":"no such key","retryable":false}}"#;
     let (address, played) = listen_times(1, move |_, mut stream: Producer| {
-        upgrade(&mut stream, FIRST_WELCOME);
+        upgrade(&mut stream, &welcome);
         let mut reader = Reader::new(Role::Server, 1 << 20);
         let mut seen = messages(&mut stream, &mut reader, 1);
-        std::fs::write(&file, "half\n").unwrap();
+        // The file is not written to its end at first, and then the server does not know it yet.
+        std::fs::write(&file, "wh\n").unwrap();
         stream.write_all(&frames(&[REPLY, expiring])).unwrap();
         seen.extend(messages(&mut stream, &mut reader, 1));
         std::fs::write(&file, "whole\n").unwrap();
-        stream.write_all(&frames(&[refused])).unwrap();
-        seen.extend(messages(&mut stream, &mut reader, 1));
-        stream.write_all(&frames(&[FIRST])).unwrap();
-        seen.extend(messages(&mut stream, &mut reader, usize::MAX));
+        for answer in [refused, refused, FIRST] {
+            stream.write_all(&frames(&[answer])).unwrap();
+            let count = if answer == FIRST { usize::MAX } else { 1 };
+            seen.extend(messages(&mut stream, &mut reader, count));
+        }
         seen
     });
     let token = TokenFlags { token_file: Some(path.clone()) };
     let url = format!("ws://{address}");
     run(&Subscribe { ends: after(1), token, ..again(&url) }).0.unwrap();
     let seen = played.join().unwrap().remove(0);
-    let shown: Vec<_> = seen[1..3].iter().map(|text| text.contains("whole")).collect();
-    assert_eq!(shown, [false, true], "{seen:?}");
+    let shown: Vec<_> = seen[1..4].iter().map(|text| text.contains("whole")).collect();
+    assert_eq!(shown, [false, true, true], "{seen:?}");
     std::fs::remove_file(&path).unwrap();
 }
 
