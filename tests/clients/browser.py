@@ -22,6 +22,10 @@ from websockets.sync.client import connect
 import support
 
 
+class RefusedError(Exception):
+    """The browser did not carry out a command."""
+
+
 class Browser:
     """A Chromium of its own with one tab."""
 
@@ -104,7 +108,8 @@ class Browser:
             came = self.arrived.wait_for(lambda: number in self.answers, support.TIMEOUT_S)
             assert came, f"no answer to {method}"
             answer = self.answers.pop(number)
-        assert "error" not in answer, f"{method}: {answer}"
+        if "error" in answer:
+            raise RefusedError(f"{method}: {answer['error']['message']}")
         return answer["result"]
 
     def open(self, url):
@@ -136,11 +141,19 @@ class Browser:
         return self.eval(f"document.querySelector({json.dumps(selector)}).innerText")
 
     def until(self, expression):
-        """Waits until an expression is true in the page."""
+        """Waits until an expression is true in the page, or in the one that it is leaving it for."""
         deadline = time.monotonic() + support.TIMEOUT_S
-        while not self.eval(f"Boolean({expression})"):
+        while not self._is(expression):
             assert time.monotonic() < deadline, f"waited in vain for {expression}"
             time.sleep(0.05)
+
+    def _is(self, expression):
+        try:
+            return self.eval(f"Boolean({expression})")
+        except RefusedError as error:
+            if "navigated" not in str(error):
+                raise
+            return False
 
     def picture(self, path):
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=False)
