@@ -79,11 +79,11 @@ fn open_in_boot(
         }
     };
     let Recovered { tables, replay, .. } = recovered;
-    let epoch = Epoch { name: name.clone(), boot: boot.to_owned(), is_closed: false };
+    let epoch = Epoch { name: name.clone(), boot: boot.to_owned(), is_closed };
     if !is_closed {
         folder.write_epoch(&epoch).map_err(failed)?;
     }
-    let writer = Journal::new(folder, epoch, is_closed, settings.clone(), tables.clone());
+    let writer = Journal::new(folder, epoch, settings.clone(), tables.clone());
     Ok(Opened { journal: writer.map_err(failed)?, epoch: name, tables, replay })
 }
 

@@ -26,6 +26,7 @@ use super::worker::{Clock, Shared, Worker};
 #[derive(Debug)]
 pub struct Journal {
     folder: Folder,
+    /// As the folder has it, but for its end.
     epoch: Epoch,
     settings: JournalSettings,
     segment_bytes: u64,
@@ -35,8 +36,6 @@ pub struct Journal {
     buffer: Vec<u8>,
     /// It was suspended once, so its epoch has ended.
     has_ended: bool,
-    /// The folder says that its epoch is closed, because nothing was written yet.
-    is_noted_closed: bool,
     shared: Arc<Shared>,
     worker: Option<Worker>,
 }
@@ -55,15 +54,14 @@ enum Stage {
 }
 
 impl Journal {
-    /// A journal that goes on after what `tables` have, in an epoch that the folder may say
-    /// `is_closed`.
+    /// A journal that goes on after what `tables` have, in an epoch that the folder may have as
+    /// closed.
     ///
     /// # Errors
     /// The kernel's: the first segment cannot be made.
     pub(super) fn new(
         folder: Folder,
         epoch: Epoch,
-        is_closed: bool,
         settings: JournalSettings,
         tables: Tables,
     ) -> io::Result<Self> {
@@ -79,7 +77,6 @@ impl Journal {
             stage: Stage::Writing(segment),
             buffer: Vec::new(),
             has_ended: false,
-            is_noted_closed: is_closed,
             shared: Arc::default(),
             worker: None,
         })
@@ -151,7 +148,7 @@ impl Journal {
 
     /// Notes that the epoch is not closed any more, before anything is written.
     fn note_open(&mut self) -> Result<(), (PathBuf, io::Error)> {
-        if !std::mem::take(&mut self.is_noted_closed) {
+        if !std::mem::take(&mut self.epoch.is_closed) {
             return Ok(());
         }
         let noted = self.folder.write_epoch(&self.epoch);
@@ -179,7 +176,7 @@ impl Journal {
     /// Goes on without a journal, and marks the epoch, before anybody sees what is not written.
     fn suspend(&mut self, path: &std::path::Path, error: &io::Error, now_ns: u64) {
         self.shared.pause();
-        (self.has_ended, self.is_noted_closed) = (true, false);
+        (self.has_ended, self.epoch.is_closed) = (true, false);
         let is_marked = self.mark();
         let retry_ns = now_ns + JOURNAL_RETRY_MS * 1_000_000;
         self.stage = Stage::Suspended { retry_ns, is_marked };
