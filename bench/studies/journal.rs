@@ -122,10 +122,6 @@ fn publish(sequencer: &mut Sequencer, journal: Option<&mut Journal>, data: &[u8]
     journal.map_or(0, |journal| journal.append(&batch, 0))
 }
 
-fn monotonic_ns() -> u64 {
-    clock::now().monotonic_ns
-}
-
 /// Figures of each way at one pace, and all times of each way, nanoseconds.
 fn compare(parent: &Path, pace: &Pace) -> (Value, Vec<Histogram<u64>>) {
     let data = vec![b'1'; DATA_BYTES];
@@ -133,7 +129,8 @@ fn compare(parent: &Path, pace: &Pace) -> (Value, Vec<Histogram<u64>>) {
         .map(|(number, (_, sync))| {
             let folder = parent.with_extension(number.to_string());
             let mut opened = sync.map(|sync| open(&folder, 256 << 20, sync));
-            opened.iter_mut().for_each(|opened| opened.journal.start_worker(monotonic_ns));
+            let clock = || clock::now().monotonic_ns;
+            opened.iter_mut().for_each(|opened| opened.journal.start_worker(clock));
             (Sequencer::new(10, 10), opened, Vec::new(), folder)
         })
         .collect();

@@ -218,6 +218,13 @@ impl Producer {
     }
 }
 
+/// A journal with so many batches of a producer.
+fn filled(place: &Place, count: usize) -> (Producer, Opened) {
+    let (mut producer, mut opened) = (Producer::default(), place.open(EPOCH_A));
+    producer.fill(&mut opened.journal, count);
+    (producer, opened)
+}
+
 /// Merges until `bytes` are left, as the worker does.
 fn compact(place: &Place, bytes: u64) {
     worker::compact(&place.0.join("j"), EPOCH_A, bytes, u64::MAX, &mut || Ok(())).unwrap();

@@ -4,9 +4,7 @@ use super::*;
 
 /// A journal of several segments and no checkpoint, and what is in it.
 fn written(place: &Place) -> (Producer, BTreeMap<String, Vec<u8>>) {
-    let mut producer = Producer::default();
-    let mut opened = place.open(EPOCH_A);
-    producer.fill(&mut opened.journal, 40);
+    let (producer, opened) = filled(place, 40);
     drop(opened);
     let files = place.files();
     assert!(files.len() > 4, "{:?}", files.keys());

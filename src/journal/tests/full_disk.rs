@@ -7,9 +7,7 @@ const RETRY_NS: u64 = JOURNAL_RETRY_MS * 1_000_000;
 #[test]
 fn a_write_that_fails_suspends_the_journal_and_ends_the_epoch_for_the_next_start() {
     let place = Place::new();
-    let mut producer = Producer::default();
-    let mut opened = place.open(EPOCH_A);
-    producer.fill(&mut opened.journal, 10);
+    let (mut producer, mut opened) = filled(&place, 10);
     let written = producer.history.clone();
     opened.journal.fill_disk();
     for _ in 0..3 {
@@ -29,9 +27,7 @@ fn a_write_that_fails_suspends_the_journal_and_ends_the_epoch_for_the_next_start
 #[test]
 fn an_epoch_that_could_not_be_marked_as_ended_is_marked_at_the_end() {
     let place = Place::new();
-    let mut producer = Producer::default();
-    let mut opened = place.open(EPOCH_A);
-    producer.fill(&mut opened.journal, 10);
+    let (mut producer, mut opened) = filled(&place, 10);
     let in_the_way = place.0.join("j/epoch.ended");
     fs::create_dir_all(in_the_way.join("x")).unwrap();
     opened.journal.fill_disk();
@@ -44,9 +40,7 @@ fn an_epoch_that_could_not_be_marked_as_ended_is_marked_at_the_end() {
 #[test]
 fn an_epoch_that_has_ended_before_anything_was_written_does_not_come_back() {
     let place = Place::new();
-    let mut producer = Producer::default();
-    let mut opened = place.open(EPOCH_A);
-    producer.fill(&mut opened.journal, 10);
+    let (mut producer, opened) = filled(&place, 10);
     opened.journal.close();
     let mut opened = place.open(EPOCH_B);
     assert_eq!(opened.epoch, EPOCH_A);
@@ -64,9 +58,7 @@ fn an_epoch_that_has_ended_before_anything_was_written_does_not_come_back() {
 fn a_journal_that_is_written_again_has_names_and_numbers_and_what_came_since() {
     for is_closed in [true, false] {
         let place = Place::new();
-        let mut producer = Producer::default();
-        let mut opened = place.open(EPOCH_A);
-        producer.fill(&mut opened.journal, 40);
+        let (mut producer, mut opened) = filled(&place, 40);
         opened.journal.fill_disk();
         let mut append = |journal: &mut Journal, choice, now_ns| {
             journal.append(&producer.batch(&[choice]), now_ns)
@@ -121,9 +113,7 @@ fn a_journal_that_is_written_again_has_names_and_numbers_and_what_came_since() {
 #[test]
 fn a_segment_that_cannot_be_merged_begins_the_journal_anew() {
     let place = Place::new();
-    let mut producer = Producer::default();
-    let mut opened = place.open(EPOCH_A);
-    producer.fill(&mut opened.journal, 40);
+    let (mut producer, mut opened) = filled(&place, 40);
     let folder = place.0.join("j");
     let first = folder::segments(&folder).unwrap()[0].path.clone();
     let mut bytes = fs::read(&first).unwrap();

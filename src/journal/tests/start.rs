@@ -20,9 +20,7 @@ fn the_epoch_goes_on_in_the_same_boot_or_after_an_orderly_end() {
         (false, "", false),
     ] {
         let place = Place::new();
-        let mut producer = Producer::default();
-        let mut opened = place.open(EPOCH_A);
-        producer.fill(&mut opened.journal, 5);
+        let (mut producer, opened) = filled(&place, 5);
         if is_closed {
             opened.journal.close();
         } else {
@@ -45,9 +43,7 @@ fn the_epoch_goes_on_in_the_same_boot_or_after_an_orderly_end() {
 #[test]
 fn a_start_that_fails_takes_nothing_from_an_orderly_end() {
     let place = Place::new();
-    let mut producer = Producer::default();
-    let mut opened = place.open(EPOCH_A);
-    producer.fill(&mut opened.journal, 5);
+    let (producer, opened) = filled(&place, 5);
     opened.journal.close();
     for boot in ["a second boot", "a third boot"] {
         let mut opened = open_in_boot(&place.settings(BYTES), boot, EPOCH_B).unwrap();
