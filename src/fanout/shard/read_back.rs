@@ -98,8 +98,7 @@ impl Shard {
     /// The present stage, of which nothing is open in the log, begins with what came after `since`.
     pub(super) fn read_back(&mut self, id: ConnectionId, since: u64) {
         self.readers_to_come.remove(&id);
-        let is_unknown = self.is_unknown_since(since);
-        if !is_unknown && self.channels_since(id, since, |_| true).is_empty() {
+        if self.names_since(id, since).is_empty() {
             return; // None of its channels has had an event since.
         }
         self.set_reading(id, Some(since));
@@ -240,13 +239,18 @@ impl Shard {
         lag.reads_back = false;
         lag.cut(view.replaced_books(lag, at, |_| true), Cut::Skipped);
         view.settle(lag);
-        let names = match self.is_unknown_since(seq) {
-            true => self.pattern_names(id),
-            false => self.channels_since(id, seq, |_| true),
-        };
+        let names = self.names_since(id, seq);
         self.set_reading(id, None);
         if !names.is_empty() && seq < to {
             self.write_gap(id, names, (seq + 1, to), None, (cause, None));
+        }
+    }
+
+    /// What may have had an event after `since`, as for a receipt.
+    fn names_since(&self, id: ConnectionId, since: u64) -> Vec<String> {
+        match self.is_unknown_since(since) {
+            true => self.pattern_names(id),
+            false => self.channels_since(id, since, |_| true),
         }
     }
 
