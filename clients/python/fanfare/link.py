@@ -25,7 +25,7 @@ from .delivery import Delivery
 from .errors import ClosedError, ProtocolError, RefusedError, RequestError
 from .messages import Event, Gap, ParseFloat, State, Subscribed, Terms, parse_control
 from .outbox import LostError, Outbox, Pace
-from .requests import OWN_LIMITS, Request, error_of, subscribed
+from .requests import Request, error_of, passes, subscribed
 from .retry import (
     CREDENTIAL_EXPIRED,
     HEARTBEATS_MISSED_MAX,
@@ -377,7 +377,7 @@ class Link:
             waiter.set_result(reply.body)
         error = error_of(reply.body)
         if reply.request.automatic and error is not None:
-            if error.retryable and error.code not in OWN_LIMITS:
+            if passes(reply.body.get("error", {})):
                 raise _AgainError(str(error))
             entries = reply.body.get("result")
             lost = [one["channel"] for one in entries if "error" in one] if entries else None

@@ -16,7 +16,7 @@ from .messages import Subscribed, Terms
 CHANNELS_BYTES_MAX = 32_768  # Of a request's `channels`.
 
 # Another time helps only once something else is unsubscribed.
-OWN_LIMITS = frozenset(("too_many_subscriptions", "too_many_policies"))
+_OWN_LIMITS = frozenset(("too_many_subscriptions", "too_many_policies"))
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +73,11 @@ def subscribed(body: dict[str, Any]) -> list[Subscribed]:
         for entry in body.get("result", [])
         if "error" not in entry
     ]
+
+
+def passes(error: dict[str, Any]) -> bool:
+    """Whether what was refused with this error is taken later, without a change of the set."""
+    return bool(error.get("retryable")) and error.get("code") not in _OWN_LIMITS
 
 
 def error_of(body: dict[str, Any]) -> RequestError | None:

@@ -15,7 +15,7 @@ from .binary import Channels
 from .errors import ProtocolError
 from .messages import Event, Gap, ParseFloat, Position, Terms, is_event, parse_control
 from .patterns import is_name, matches, most_specific
-from .requests import OWN_LIMITS, Request, parts_of
+from .requests import Request, parts_of, passes
 
 # Gaps with these causes are answered by a snapshot already, or cannot be healed by asking again.
 _NOT_HEALED = frozenset({"epoch", "too_old", "expired", "forgotten", "snapshot"})
@@ -423,10 +423,7 @@ class Session:
         for entry in message.get("result", []):
             pattern = entry["channel"]
             if "error" in entry:
-                error = entry["error"]
-                if request.automatic and (
-                    not error.get("retryable") or error.get("code") in OWN_LIMITS
-                ):
+                if request.automatic and not passes(entry["error"]):
                     self._subscriptions.pop(pattern, None)
                 continue
             resumed = entry.get("resumed", False)
