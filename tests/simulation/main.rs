@@ -115,3 +115,9 @@ fn the_model_notices_a_frame_that_comes_twice() {
 fn the_model_notices_a_receipt_that_is_lost() {
     run_with(Mischief::LoseReceipts);
 }
+
+#[test]
+#[should_panic(expected = "was never sent")]
+fn the_model_notices_a_value_that_gives_way_when_its_client_has_caught_up() {
+    run_with(Mischief::Conflate);
+}

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::behind::Behind;
 use super::history::{Expected, History};
 use super::terms::{Policy, Terms};
 
@@ -61,10 +62,10 @@ pub(super) struct Ledger {
     pub(super) left_out: BTreeMap<u64, bool>,
     /// Where the newest terms begin.
     pub(super) changed: u64,
-    /// Its socket was full at some time.
-    pub(super) slow: bool,
-    /// Live events may have waited for a recovery.
-    pub(super) waited: bool,
+    /// When its socket was full.
+    pub(super) slow: Behind,
+    /// When live events may have waited for a recovery, or for a set to take effect.
+    pub(super) waited: Behind,
     /// The server keeps hardly anything beside its log.
     pub(super) forgets: bool,
 }
@@ -267,26 +268,40 @@ impl Ledger {
         let (event, terms) = (history.event(seq), self.terms(number));
         let slot = &history.slots[event.slot];
         let newest = if event.book { slot.snapshot } else { slot.last };
-        if (self.may_conflate(terms) && newest > seq) || self.is_receipted(seq, history) {
+        if (self.may_conflate(seq, event.book) && newest > seq) || self.is_receipted(seq, history) {
             return;
         }
         // The note that a book was dropped comes where its last dropped event was. Until then the
         // others of the channel go on; the settlement sees what is not made good.
-        if event.book && (self.slow || self.waited || terms.interval_ms.is_some()) {
+        if event.book && (self.was_behind() || terms.interval_ms.is_some()) {
             return;
         }
         panic!(
             "{} ({terms:?}) was never sent: {by} came before it, no receipt covers it, and {} \
-             (slow: {}, newest: {newest})",
+             (slow: {:?}, waited: {:?}, newest: {newest})",
             history.describe(seq),
-            if self.may_conflate(terms) { "nothing replaces it" } else { "it is not conflated" },
+            if self.may_conflate(seq, event.book) {
+                "nothing replaces it"
+            } else {
+                "it is not conflated"
+            },
             self.slow,
+            self.waited,
         );
     }
 
-    /// Whether a newer event may stand for one of these terms.
-    pub(super) fn may_conflate(&self, terms: &Terms) -> bool {
-        let may_lag = self.slow || self.waited;
+    /// Whether anything ever held its client up.
+    pub(super) const fn was_behind(&self) -> bool {
+        self.slow.ever() || self.waited.ever()
+    }
+
+    /// Whether a newer event may stand for this one, if it is open. Of a book that has lost events
+    /// nothing comes before its next snapshot, however fast its client is by then.
+    pub(super) fn may_conflate(&self, seq: u64, is_book: bool) -> bool {
+        let State::Open(number) = self.state(seq) else { return false };
+        let terms = self.terms(number);
+        let was_behind = self.slow.at(seq) || self.waited.at(seq);
+        let may_lag = was_behind || is_book && self.was_behind();
         terms.policy == Policy::Latest && (may_lag || terms.interval_ms.is_some())
     }
 

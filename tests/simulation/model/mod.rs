@@ -2,9 +2,10 @@
 //!
 //! Shares no code with the server: frames are taken apart here, texts are read with `serde_json`,
 //! patterns are matched and terms are agreed by code of its own. The judge knows, beside the bytes,
-//! what its client asked, whether its socket was ever full, and the [`History`]. Invariant:
+//! what its client asked, when its socket was full, and the [`History`]. Invariant:
 //! whatever is wrong panics, and the client's name is said.
 
+mod behind;
 mod history;
 mod ledger;
 mod receipts;
@@ -51,6 +52,8 @@ pub(crate) struct Setup {
 pub(crate) enum Mischief {
     LoseData,
     RepeatData,
+    /// Whoever was behind once gets no values that have a newer one.
+    Conflate,
     LoseReceipts,
 }
 
@@ -87,6 +90,8 @@ pub(crate) struct Judge {
     recoveries: Vec<Recovery>,
     /// A recovery has begun.
     has_recovered: bool,
+    /// The ticks so far when a set took effect that may have to wait for one.
+    waits_since: Option<[u32; 3]>,
     /// Some set had terms that sample, whether anything came under them or not.
     samples: bool,
     /// It has everything up to here, which had not come to the shard when it subscribed.
@@ -117,6 +122,7 @@ impl Judge {
             welcomed: false,
             recoveries: Vec::new(),
             has_recovered: false,
+            waits_since: None,
             samples: false,
             ahead: 0,
             receipt_before: None,
@@ -133,16 +139,6 @@ impl Judge {
     /// Its client has sent a request with this `req_id`.
     pub(crate) fn ask(&mut self, req_id: u64, asked: Asked) {
         self.asked.insert(req_id, asked);
-    }
-
-    /// Its socket took less than was offered.
-    pub(crate) fn be_slow(&mut self) {
-        self.ledger.slow = true;
-    }
-
-    /// Whether its socket was ever full.
-    pub(crate) const fn was_slow(&self) -> bool {
-        self.ledger.slow
     }
 
     /// Takes bytes from the server; panics at the first thing that is wrong.
@@ -265,11 +261,16 @@ impl Judge {
         // A sampled value can be lost within its interval, where the server keeps too little.
         // A set that takes effect later than it was asked for leaves books time to begin anew; what
         // waits until something was read back may be overwritten.
-        let waited = cause == "snapshot" || self.setup.reads_back && self.has_recovered;
-        let may_miss = self.ledger.slow || waited || (from, missed) == (to, 1) && cause == "slow";
-        assert!(may_miss, "{name}: a receipt although its socket was never full: {value}");
+        let seqs = from..=to;
+        let waited = cause == "snapshot"
+            || self.setup.reads_back && self.has_recovered && self.ledger.waited.within(&seqs);
+        let was_behind = self.ledger.slow.within(&seqs);
+        let may_miss = was_behind || waited || (from, missed) == (to, 1) && cause == "slow";
+        assert!(may_miss, "{name}: a receipt although its socket was not full: {value}");
         // With it the class of the book conflates, and so does what waited beside it.
-        self.ledger.waited |= cause == "snapshot";
+        if cause == "snapshot" {
+            self.ledger.waited.fall();
+        }
         assert!(channels.is_sorted() && !channels.is_empty(), "{name}: names in order: {value}");
         assert!(from <= to && missed > 0, "{name}: a receipt is for something: {value}");
         self.open_to(to, history);
@@ -323,58 +324,12 @@ impl Judge {
         assert!(lost, "{name}: no channel lost anything in {receipt:?}");
     }
 
-    fn notice(&mut self, value: &Value, receipt_before: Option<&str>, history: &History) {
-        let seq = value["seq"].as_u64().expect("a seq");
-        let lossless = self.setup.mischief == Some(Mischief::LoseReceipts);
-        let name = &self.name;
-        let may_end = self.ledger.slow || self.setup.reads_back && self.has_recovered;
-        assert!(may_end, "{name}: a notice although its socket was never full: {value}");
-        self.totals.notices += 1;
-        self.open_to(seq, history);
-        let patterns = value["channels"].as_array().expect("channels").iter();
-        let patterns: Vec<_> = patterns.map(|name| name.as_str().expect("a pattern")).collect();
-        for &pattern in &patterns {
-            let held = self.set.patterns.remove(pattern);
-            assert!(held.is_some(), "{}: {pattern} was not subscribed: {value}", self.name);
-            let may_end = (history.channels.iter())
-                .filter(|channel| terms::matches(pattern, &channel.name))
-                .any(|channel| self.ends(&channel.name, held.as_ref()));
-            assert!(may_end, "{}: {pattern} has no policy unsubscribe: {value}", self.name);
-        }
-        let shadowed = patterns.iter().any(|pattern| {
-            let matching = history
-                .channels
-                .iter()
-                .zip(0..)
-                .filter(|(channel, _)| terms::matches(pattern, &channel.name));
-            let mut wanted = matching.map(|(_, at)| self.set.terms(at, &self.setup.rules, history));
-            wanted.any(|terms| terms.is_some())
-        });
-        assert!(
-            lossless || shadowed || receipt_before == value["cause"].as_str(),
-            "{}: a notice follows the receipt of its cause, not {receipt_before:?}: {value}",
-            self.name
-        );
-        self.change(seq, true, history);
-    }
-
-    /// Whether any channel has the policy `unsubscribe`.
-    fn may_end(&self) -> bool {
-        let mut terms = (self.ledger.open()).map(|(_, terms)| terms.policy);
-        terms.any(|policy| policy == Policy::Unsubscribe)
-    }
-
-    fn ends(&self, channel: &str, held: Option<&Wish>) -> bool {
-        let rule = terms::rule(&self.setup.rules, channel);
-        held.is_some_and(|wish| terms::Terms::agree(wish, rule).policy == Policy::Unsubscribe)
-    }
-
     fn tier(&mut self, value: &Value, history: &History) {
         let name = &self.name;
         let (seq, ms) = (value["seq"].as_u64().expect("a seq"), value["interval_ms"].as_u64());
         let ms = ms.expect("an interval");
         assert!(self.setup.tier_moves, "{name}: a tier although the operator did not enable it");
-        assert!(self.ledger.slow, "{name}: a tier although its socket was never full: {value}");
+        assert!(self.was_slow(), "{name}: a tier although its socket was never full: {value}");
         assert!(ms == 0 || INTERVALS_MS.contains(&ms), "{name}: no such tier: {value}");
         assert_ne!(ms, self.set.tier_ms, "{name}: a tier is told once: {value}");
         self.totals.tiers += 1;
@@ -450,8 +405,13 @@ impl Judge {
         assert_eq!(data.data.get(), expected.data, "data passes byte for byte");
         let kind = if expected.snapshot { "snapshot" } else { "update" };
         assert_eq!((data.r#type, data.prev), (kind, expected.prev));
-        if self.setup.mischief == Some(Mischief::LoseData) && expected.key.is_none() {
-            return;
+        let wanted = self.set.terms(expected.channel, &self.setup.rules, history);
+        match self.setup.mischief {
+            Some(Mischief::LoseData) if expected.key.is_none() => return,
+            Some(Mischief::Conflate) if self.may_once_have_given_way(data.seq, wanted, history) => {
+                return;
+            }
+            _ => {}
         }
         if let Some(recovery) = self.active().filter(|recovery| data.seq <= recovery.boundary) {
             recovery.deliver(data.seq, history);
@@ -460,7 +420,6 @@ impl Judge {
             return;
         }
         self.named(|judge| judge.open_to(data.seq, history));
-        let wanted = self.set.terms(expected.channel, &self.setup.rules, history);
         let sampled = self.named(|judge| {
             let seq = data.seq;
             assert!(wanted.is_some(), "{} is not subscribed any more", history.describe(seq));
@@ -486,7 +445,10 @@ impl Judge {
     fn change(&mut self, boundary: u64, notice: bool, history: &History) {
         self.set.changed();
         // What is sampled waits for its tick, and the change for that.
-        self.ledger.waited |= self.ledger.samples() || self.samples;
+        if self.ledger.samples() || self.samples {
+            self.ledger.waited.fall();
+            self.waits_since = Some(history.ticks());
+        }
         let receipts = u16::try_from(self.ledger.receipts.len()).unwrap();
         for channel in 0..history.channels.len() {
             match self.set.terms(channel, &self.setup.rules, history) {

@@ -74,7 +74,7 @@ fn groups(ledger: &Ledger, history: &History, whole: bool) -> Vec<Group> {
         let (must, receipts_max, why) = match state {
             State::Open(number) => {
                 let terms = ledger.terms(number);
-                let superseded = replaced && ledger.may_conflate(terms);
+                let superseded = replaced && ledger.may_conflate(seq, event.book);
                 (whole && !superseded, ledger.receipts.len(), Some((terms, replaced)))
             }
             State::Dropped(receipts) => (false, usize::from(receipts), None),
@@ -88,7 +88,7 @@ fn groups(ledger: &Ledger, history: &History, whole: bool) -> Vec<Group> {
         assert!(
             !must || !covering.is_empty(),
             "{} was never sent, and no receipt covers it (terms and whether it was replaced: \
-             {why:?}; slow: {})",
+             {why:?}; slow: {:?})",
             history.describe(seq),
             ledger.slow,
         );

@@ -88,7 +88,7 @@ impl Judge {
             assert_eq!(recovery.boundary, seq, "{}: {value}", self.name);
             recovery.has_begun = true;
             self.has_recovered = true;
-            self.ledger.waited = true;
+            self.ledger.waited.fall();
             return;
         }
         self.open_to(seq, history);

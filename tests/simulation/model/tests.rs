@@ -153,6 +153,43 @@ fn latest_is_not_conflated_for_a_client_that_keeps_up() {
 }
 
 #[test]
+#[should_panic(expected = "event 3 of q.a")]
+fn latest_is_not_conflated_any_more_once_its_client_has_caught_up() {
+    let mut play = Play::policy(Policy::Latest);
+    play.judge.be_slow();
+    play.events(&["q.a/x", "q.a/x"]);
+    play.deliver(&[2]);
+    play.judge.be_level(2);
+    play.events(&["q.a/x", "q.a/x"]);
+    play.deliver(&[4]);
+}
+
+#[test]
+fn latest_is_conflated_again_when_its_client_falls_behind_again() {
+    let mut play = Play::policy(Policy::Latest);
+    play.events(&["q.a/x"]);
+    play.judge.be_level(1);
+    play.judge.be_slow();
+    play.events(&["q.a/x", "q.a/x"]);
+    play.deliver(&[1, 3]);
+    play.judge.be_level(3);
+    play.finish();
+    assert_eq!(play.judge.totals.superseded, 1);
+}
+
+#[test]
+#[should_panic(expected = "was not full")]
+fn a_client_that_has_caught_up_gets_no_receipt() {
+    let mut play = Play::policy(Policy::All);
+    play.judge.be_slow();
+    play.events(&FIVE);
+    play.deliver(&[1, 2, 3, 4, 5]);
+    play.judge.be_level(5);
+    play.events(&FIVE);
+    play.receipt(r#"["t.a"]"#, 6, 10, 5, "slow");
+}
+
+#[test]
 #[should_panic(expected = "was never sent")]
 fn the_newest_value_of_a_key_is_not_lost() {
     let mut play = Play::policy(Policy::Latest);
@@ -219,7 +256,7 @@ fn a_receipt_counts_no_more_than_there_was() {
 }
 
 #[test]
-#[should_panic(expected = "never full")]
+#[should_panic(expected = "was not full")]
 fn a_client_that_keeps_up_gets_no_receipt() {
     let mut play = Play::policy(Policy::All);
     play.events(&FIVE);

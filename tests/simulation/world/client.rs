@@ -1,5 +1,7 @@
 //! A client with its socket: what it says, and what its socket takes.
 
+use std::collections::VecDeque;
+
 use fanfare::fanout::connection::ConnectionId;
 use fanfare::fanout::shard::Outcome;
 use fanfare::protocol::ws::reader::{Message, Reader, Role};
@@ -13,12 +15,27 @@ use super::rules;
 const PATTERNS: [&str; 9] =
     [">", "trade.*", "quote.BTC", "*.BTC", "book.>", "status", "trade.ETH", "*.*.raw", "late.x"];
 
+/// A place in what a socket has brought at which its client had everything.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    /// All bytes before it.
+    bytes: usize,
+    /// The last event that there was.
+    head: u64,
+    /// Ticks so far.
+    ticks: [u32; 3],
+}
+
 pub(super) struct Client {
     pub(super) id: ConnectionId,
     pub(super) judge: Judge,
     pub(super) reading: Reading,
     /// Bytes that the socket holds and the client has not read.
     pub(super) socket: Vec<u8>,
+    /// Bytes that it has read.
+    received: usize,
+    /// Where it was level, of what it has not read.
+    levels: VecDeque<Level>,
     pub(super) socket_bytes_max: usize,
     /// Percent of turns in which it reads; 0 for one that has stalled.
     pub(super) reads: usize,
@@ -66,6 +83,8 @@ impl Client {
             reading,
             asks: is_stream.then(|| Reader::new(Role::Server, 1 << 20)),
             socket: Vec::new(),
+            received: 0,
+            levels: VecDeque::new(),
             socket_bytes_max: random.pick(&[200, 2_000, 20_000, 1 << 20]),
             reads: random.pick(&Self::READS),
             waiting: false,
@@ -111,8 +130,30 @@ impl Client {
 
     /// It reads some bytes.
     pub(super) fn receive(&mut self, bytes: &[u8], history: &History) {
+        let mut rest = bytes;
+        while let Some(level) = self.levels.front().copied()
+            && level.bytes <= self.received + rest.len()
+        {
+            self.levels.pop_front();
+            let (before, behind) = rest.split_at(level.bytes - self.received);
+            self.read(before, history);
+            self.judge.reach_level(level.head, level.ticks);
+            rest = behind;
+        }
+        self.read(rest, history);
+    }
+
+    fn read(&mut self, bytes: &[u8], history: &History) {
+        self.received += bytes.len();
         let frames = self.reading.read(bytes);
         self.judge.receive(&frames, history);
+    }
+
+    /// It waits for nothing, and was sent everything up to `head`.
+    pub(super) fn be_level(&mut self, head: u64, ticks: [u32; 3]) {
+        self.judge.be_level(head);
+        let bytes = self.received + self.socket.len();
+        self.levels.push_back(Level { bytes, head, ticks });
     }
 
     /// Whether it has TLS.

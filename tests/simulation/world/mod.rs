@@ -348,7 +348,7 @@ impl World {
         for number in 0..PASSES_MAX {
             self.pass();
             if !self.shard.is_pass_due() {
-                return;
+                return self.note_level();
             }
             // A client that is ahead of the shard waits for it.
             if number == 20 {
@@ -356,6 +356,22 @@ impl World {
             }
         }
         panic!("{PASSES_MAX} passes of one turn find something to send");
+    }
+
+    /// Who waits for nothing has been sent everything that there is.
+    fn note_level(&mut self) {
+        self.take_questions();
+        if !self.stream.is_idle() {
+            return; // Somebody waits for what is read back.
+        }
+        // What the shard has been given.
+        let first_held = self.held.front().and_then(|batch| batch.events.first());
+        let head = first_held.map_or(self.history.head(), |event| event.seq - 1);
+        for client in &mut self.clients {
+            if !client.waiting && !self.shard.is_filling(client.reading.form()) {
+                client.be_level(head, self.history.ticks());
+            }
+        }
     }
 
     /// One pass, with commands and events in the middle of it now and then, as tasks interleave in
@@ -407,12 +423,16 @@ impl World {
 
     /// Some of what the shard has asked for comes.
     fn answer_questions(&mut self) {
-        while let Some(from) = self.shard.next_ask() {
-            self.stream.ask(from);
-        }
+        self.take_questions();
         while let Some(answer) = self.stream.answer(&mut self.random) {
             self.totals.passages += 1;
             self.shard.handle_answer(answer);
+        }
+    }
+
+    fn take_questions(&mut self) {
+        while let Some(from) = self.shard.next_ask() {
+            self.stream.ask(from);
         }
     }
 

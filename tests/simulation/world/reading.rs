@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fanfare::protocol::encoding::Encoding;
+use fanfare::protocol::encoding::{Encoding, Form};
 
 use crate::frames;
 
@@ -50,6 +50,11 @@ impl Reading {
             Encoding::Binary => self.read_binary(bytes),
             Encoding::Sse => self.read_events(bytes),
         }
+    }
+
+    /// The form of events that its encoding takes.
+    pub(super) const fn form(&self) -> Form {
+        self.encoding.form()
     }
 
     /// Whether it is a stream of Server-Sent Events.
