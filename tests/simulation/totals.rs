@@ -54,13 +54,17 @@ pub(crate) struct Totals {
     pub(crate) placed: u64,
     /// Passages of the stream that the shard had asked for.
     pub(crate) passages: u64,
+    /// Those that it could not get.
+    pub(crate) lapses: u64,
+    /// Replays that ended because of that, with a snapshot in place of the rest.
+    pub(crate) lapsed: u64,
     /// Passes behind whose beginning a form was still to be filled.
     pub(crate) filling: u64,
     pub(crate) forms_ended: u64,
 }
 
 impl Totals {
-    fn named(&mut self) -> [(&'static str, &mut u64); 33] {
+    fn named(&mut self) -> [(&'static str, &mut u64); 35] {
         [
             ("delivered", &mut self.delivered),
             ("superseded", &mut self.superseded),
@@ -93,6 +97,8 @@ impl Totals {
             ("binary messages", &mut self.binary),
             ("events of streams with a place", &mut self.placed),
             ("passages read back", &mut self.passages),
+            ("passages that lapsed", &mut self.lapses),
+            ("replays that became snapshots", &mut self.lapsed),
             ("passes while a form is filled", &mut self.filling),
             ("forms that ended", &mut self.forms_ended),
         ]

@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) log_bytes: usize,
     /// What the log has overwritten can be read back.
     pub(crate) reads_back: bool,
+    /// Not always.
+    pub(crate) fails_back: bool,
     /// It keeps hardly anything beside its log.
     pub(crate) forgets: bool,
     pub(crate) tier_moves: bool,
@@ -252,9 +254,10 @@ impl Judge {
             && recovery.receipt(&receipt, &cause, missed)
         {
             self.totals.receipts_of_recoveries += 1;
-            return;
+            return self.lapse(&receipt, &cause, history);
         }
-        if missed.is_none() && cause == "slow" {
+        let is_lapse = self.setup.fails_back && matches!(&*cause, "expired" | "too_old");
+        if missed.is_none() && (cause == "slow" || is_lapse) {
             return self.overrun(&receipt, history);
         }
         let (channels, missed) = (&receipt.channels, number("missed"));

@@ -40,6 +40,10 @@ pub(super) struct Recovery {
     pub(super) boundary: u64,
     patterns: Vec<String>,
     pub(super) is_snapshot: bool,
+    /// A replay ended before its end, and a snapshot takes the place of the rest.
+    pub(super) is_turned: bool,
+    /// From here on a replay has ended without a snapshot: its client came in anew behind it.
+    lapsed_from: Option<u64>,
     /// A receipt that begins it, if something is lost: what the client has, and the cause.
     lost: Option<(u64, String)>,
     pub(super) has_begun: bool,
@@ -67,7 +71,7 @@ impl Recovery {
             return None;
         }
         let place = start.resume.map(|(_, seq)| seq);
-        let since = if why == Some("too_old") { place.unwrap_or(0) } else { 0 };
+        let since = if matches!(why, Some("too_old" | "expired")) { place.unwrap_or(0) } else { 0 };
         let is_replay = place.is_some() && why.is_none();
         let mut needs = BTreeMap::new();
         for (number, channel) in history.channels.iter().enumerate() {
@@ -96,6 +100,8 @@ impl Recovery {
             boundary,
             patterns,
             is_snapshot: !is_replay && start.snapshot,
+            is_turned: false,
+            lapsed_from: None,
             lost: why.map(|why| (since, why.to_owned())),
             has_begun: false,
             since,
@@ -145,6 +151,43 @@ impl Recovery {
         }
     }
 
+    /// A snapshot takes the place of what a replay has not brought.
+    pub(super) fn turn(&mut self) {
+        assert!(!self.is_turned && !self.is_snapshot, "a replay turns once: {self:?}");
+        (self.is_turned, self.is_snapshot) = (true, true);
+    }
+
+    /// That begins here: from there on only what counts at the boundary comes.
+    pub(super) fn lapse(
+        &mut self,
+        receipt: &Receipt,
+        history: &History,
+        mut terms: impl FnMut(usize) -> Option<Terms>,
+    ) {
+        self.since = receipt.from - 1;
+        assert!(self.since >= self.last, "{} came, then {receipt:?}", self.last);
+        for (number, channel) in history.channels.iter().enumerate() {
+            let Some(terms) = terms(number) else { continue };
+            let counting = history.counting(number, self.boundary, |keyed| {
+                terms.of_events(keyed).policy == Policy::Latest
+            });
+            let left = self.needs.range_mut(receipt.from..);
+            let left = left.filter(|(_, need)| **need != Need::May);
+            for (seq, need) in left.filter(|(seq, _)| history.event(**seq).channel == number) {
+                // What has no key counts where it conflates: then, and by what was asked since.
+                let event = history.event(*seq);
+                let counts_always = event.key.is_some() || event.book || *need == Need::Newest;
+                let counts = counting.contains(seq) && counts_always;
+                assert!(
+                    counts || *need != Need::Must || receipt.covers(*seq, &channel.name),
+                    "{} does not come, and is not in {receipt:?}",
+                    history.describe(*seq)
+                );
+                *need = if counts { Need::Newest } else { Need::May };
+            }
+        }
+    }
+
     /// Takes a frame.
     pub(super) fn deliver(&mut self, seq: u64, history: &History) {
         let what = || history.describe(seq);
@@ -171,7 +214,8 @@ impl Recovery {
         let missing = self.needs.iter().filter(|_| !self.is_snapshot);
         let missing = missing.filter(|(_, need)| matches!(need, Need::Must | Need::Newest));
         let missing = missing.map(|(&seq, need)| (seq, *need == Need::Newest));
-        missing.filter(|&(seq, _)| history.event(seq).book)
+        let lapsed_from = self.lapsed_from.unwrap_or(u64::MAX);
+        missing.filter(move |&(seq, _)| history.event(seq).book && seq < lapsed_from)
     }
 
     /// What has not come, in order.
@@ -186,10 +230,18 @@ impl Recovery {
             return false;
         }
         match (cause, missed) {
-            ("epoch" | "too_old" | "ahead", None) => {
-                let (since, expected) = self.lost.take().expect("a receipt of a lost place");
+            ("epoch" | "too_old" | "expired" | "ahead", None) if self.lost.is_some() => {
+                let (since, expected) = self.lost.take().expect("it is there");
                 assert_eq!((receipt.from, receipt.to), (since + 1, self.boundary), "{receipt:?}");
                 assert_eq!(cause, expected, "{receipt:?}");
+            }
+            // Of a replay that cannot go on. Without a snapshot behind it, it is all that is said.
+            ("too_old" | "expired", None) => {
+                assert_eq!(receipt.to, self.boundary, "{receipt:?}");
+                if !self.is_turned {
+                    self.uncounted.push(receipt.clone());
+                    self.lapsed_from = Some(receipt.from);
+                }
             }
             ("forgotten" | "slow", None) => self.uncounted.push(receipt.clone()),
             (_, Some(_)) => self.receipts.push(receipt.clone()),

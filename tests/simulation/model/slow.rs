@@ -25,7 +25,7 @@ impl Judge {
     pub(crate) fn reach_level(&mut self, head: u64, ticks: [u32; 3]) {
         let [.., slowest] = ticks;
         let waits = self.waits_since.is_some_and(|[.., since]| slowest < since + 2);
-        if self.recoveries.is_empty() && !waits {
+        if self.recoveries.is_empty() && !waits && head >= self.ahead {
             self.waits_since = None;
             self.ledger.waited.catch_up(head);
         }
@@ -128,6 +128,8 @@ impl Judge {
         let mut recovering = self.recoveries.iter().flat_map(Recovery::missing);
         let justified =
             justified || recovering.any(|seq| history.may_be_overwritten(seq, log_bytes));
+        // What books go on from may not be there to be read back.
+        let justified = justified || self.setup.fails_back && self.has_recovered;
         // An answer that it never got may have said more.
         assert!(
             justified || !self.asked.is_empty(),

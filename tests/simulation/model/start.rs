@@ -55,6 +55,7 @@ impl Judge {
                     let gone = history.may_be_overwritten(place + 1, self.setup.log_bytes);
                     assert!(gone, "{name}: {place} is still in the log: {answer}");
                 }
+                (true, Some("expired")) => assert!(self.setup.fails_back, "{name}: {answer}"),
                 (true, None) => has = if place > seq { place } else { 0 },
                 other => panic!("{name}: place {place}, {other:?}: {answer}"),
             }
@@ -62,12 +63,28 @@ impl Judge {
         self.totals.ahead += u64::from(is_first && has > 0);
         let before = self.ahead;
         self.ahead = if is_first { has } else { before.min(has) };
+        if self.ahead > seq {
+            self.ledger.waited.fall(); // It waits until the shard is there.
+        }
         if self.ahead < before {
             // What it has behind the boundary comes again, whatever a heartbeat has said.
             self.ledger.proven = self.ledger.proven.min(seq);
         }
         self.open_to(self.ahead.max(self.ledger.opened()), history);
         why.map(str::to_owned)
+    }
+
+    /// What was to be read back for a recovery cannot be had, from where its receipt begins.
+    pub(super) fn lapse(&mut self, receipt: &Receipt, cause: &str, history: &History) {
+        let (set, rules) = (&mut self.set, &self.setup.rules);
+        let active = self.recoveries.iter_mut().rfind(|recovery| recovery.has_begun);
+        if matches!(cause, "expired" | "too_old")
+            && let Some(turned) = active.filter(|recovery| recovery.is_turned)
+        {
+            assert!(self.setup.fails_back, "{}: everything can be read back", self.name);
+            turned.lapse(receipt, history, |channel| set.terms(channel, rules, history));
+            self.totals.lapsed += 1;
+        }
     }
 
     /// The recovery whose frames come now.
@@ -78,6 +95,16 @@ impl Judge {
     pub(super) fn recovery(&mut self, kind: &str, value: &Value, seq: u64, history: &History) {
         let patterns = texts(&value["channels"]);
         let (is_begin, is_snapshot) = (kind.ends_with("begin"), kind.starts_with("snapshot"));
+        let is_of_it = |r: &&mut Recovery| Some(r.req_id) == value["req_id"].as_u64();
+        if is_begin
+            && is_snapshot
+            && let Some(replay) = self.recoveries.iter_mut().find(is_of_it).filter(|r| r.has_begun)
+        {
+            assert!(self.setup.fails_back, "{}: begins twice: {value}", self.name);
+            assert_eq!(replay.boundary, seq, "{}: {value}", self.name);
+            replay.turn();
+            return replay.check_notice(&patterns, true);
+        }
         let mut all = self.recoveries.iter();
         let at =
             all.position(|r| r.has_begun != is_begin && Some(r.req_id) == value["req_id"].as_u64());

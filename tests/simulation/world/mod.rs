@@ -97,22 +97,18 @@ impl World {
     }
 
     fn new(mut random: Random, verbose: bool, mischief: Option<Mischief>) -> Self {
-        let telemetry = Arc::new(Telemetry::new(1));
-        // A small log wraps often; a large one lets bursts grow past the bounds of one send.
-        let (log_bytes, events_a_turn, data_bytes_max) = match random.below(100) {
-            0..2 => (1 << 20, 900, 300),
-            2..30 => (64 << 10, 40, 600),
-            _ => (8 << 10, 6, 500),
-        };
+        let (log_bytes, events_a_turn, data_bytes_max) = amounts(&mut random);
         let forgets = random.chance(20);
         let reads_back = random.chance(50);
-        telemetry.stream.is_up.set(u64::from(reads_back));
-        telemetry.stream.first_seq.set(1);
+        let fails_back = random.chance(30);
+        let stream = Stream::new(fails_back);
+        let telemetry = stream.telemetry(reads_back);
         let setup = Setup {
             forgets,
             rules: rules::rules(&mut random),
             log_bytes,
             reads_back,
+            fails_back,
             tier_moves: random.chance(50),
             mischief,
         };
@@ -157,7 +153,7 @@ impl World {
             verbose,
             telemetry,
             sequencer: Sequencer::new(100, 100),
-            stream: Stream::default(),
+            stream,
             held: VecDeque::new(),
             late,
             has_holes,
@@ -366,7 +362,7 @@ impl World {
         }
         // What the shard has been given.
         let first_held = self.held.front().and_then(|batch| batch.events.first());
-        let head = first_held.map_or(self.history.head(), |event| event.seq - 1);
+        let head = first_held.map_or_else(|| self.history.head(), |event| event.seq - 1);
         for client in &mut self.clients {
             if !client.waiting && !self.shard.is_filling(client.reading.form()) {
                 client.be_level(head, self.history.ticks());
@@ -425,7 +421,9 @@ impl World {
     fn answer_questions(&mut self) {
         self.take_questions();
         while let Some(answer) = self.stream.answer(&mut self.random) {
-            self.totals.passages += 1;
+            self.telemetry.stream.first_seq.set(self.stream.first());
+            self.totals.passages += u64::from(answer.outcome.is_ok());
+            self.totals.lapses += u64::from(answer.outcome.is_err());
             self.shard.handle_answer(answer);
         }
     }
@@ -545,5 +543,15 @@ impl World {
         if self.verbose {
             println!("seq {:>5} {what}", self.sequencer.seq_last());
         }
+    }
+}
+
+/// Bytes of the log, events of a turn and bytes of data at most. A small log wraps often; a large
+/// one lets bursts grow past the bounds of one send.
+fn amounts(random: &mut Random) -> (usize, usize, usize) {
+    match random.below(100) {
+        0..2 => (1 << 20, 900, 300),
+        2..30 => (64 << 10, 40, 600),
+        _ => (8 << 10, 6, 500),
     }
 }

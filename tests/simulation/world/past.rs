@@ -1,13 +1,15 @@
 //! The stream behind a shard: what it asks for of the time before its log.
 //!
-//! It has everything, also what the shard has not been given yet. Invariant: each question is
-//! answered once, a moment later.
+//! It has everything, also what the shard has not been given yet; one that fails has lost its
+//! beginning now and then, or cannot be read. Invariant: each question is answered once, a moment
+//! later.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use fanfare::handoff::passage::{Answer, Passage, Past};
+use fanfare::handoff::passage::{Answer, Lapse, Passage, Past};
 use fanfare::protocol::event::{Event, Kind};
+use fanfare::telemetry::Telemetry;
 
 use super::random::Random;
 
@@ -28,9 +30,29 @@ pub(super) struct Stream {
     events: Vec<Option<Kept>>,
     last: HashMap<String, u64>,
     asked: VecDeque<u64>,
+    fails: bool,
+    /// Nothing is left of what was before it.
+    first: u64,
 }
 
 impl Stream {
+    pub(super) fn new(fails: bool) -> Self {
+        Self { fails, first: 1, ..Self::default() }
+    }
+
+    /// Counters that say what the shard is to know of it.
+    pub(super) fn telemetry(&self, is_up: bool) -> Arc<Telemetry> {
+        let telemetry = Arc::new(Telemetry::new(1));
+        telemetry.stream.is_up.set(u64::from(is_up));
+        telemetry.stream.first_seq.set(self.first);
+        telemetry
+    }
+
+    /// The first `seq` that it has.
+    pub(super) const fn first(&self) -> u64 {
+        self.first
+    }
+
     pub(super) fn push(&mut self, event: &Event<'_>, ts_in: u64) {
         let seq = self.events.len() as u64 + 1;
         let prev = self.last.insert(event.channel.to_owned(), seq).unwrap_or_default();
@@ -65,6 +87,15 @@ impl Stream {
             return None;
         }
         let from = self.asked.pop_front()?;
+        if self.fails && random.chance(5) {
+            self.first = self.first.max(random.below(self.events.len() + 1) as u64);
+        }
+        if from < self.first {
+            return Some(Answer { from, outcome: Err(Lapse::Expired) });
+        }
+        if self.fails && random.chance(10) {
+            return Some(Answer { from, outcome: Err(Lapse::Unreadable) });
+        }
         let mut passage = Passage::new(from);
         let most = random.pick(&[1, 10, 512]);
         for (kept, seq) in self.events.iter().zip(1..).skip_while(|(_, seq)| *seq < from).take(most)
