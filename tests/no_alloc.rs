@@ -68,6 +68,8 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 const NOW: Now = Now { monotonic_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
+/// Room for all that these tests publish; and so little that it is overwritten again and again.
+const LOG_BYTES: [usize; 2] = [8 << 20, 64 << 10];
 const CHANNELS: [&str; 4] = ["trade.BTC", "trade.ETH", "quote.BTC", "quote.ETH"];
 
 /// Every encoding, two windows among them.
@@ -92,12 +94,12 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(log_bytes: usize) -> Self {
         let telemetry = Arc::new(Telemetry::new(1));
         let settings = ShardSettings {
             node: "a".into(),
             epoch: "e".into(),
-            log_bytes: 8 << 20,
+            log_bytes,
             connections_max: 10_000,
             subscriptions_max: 16,
             message_bytes_max: 4_096,
@@ -175,8 +177,8 @@ impl World {
 }
 
 /// Allocations of each of ten warm batches to so many clients of four subscription sets.
-fn steady(clients: usize, encodings: &[Encoding]) -> Vec<u64> {
-    let mut world = World::new();
+fn steady(clients: usize, encodings: &[Encoding], log_bytes: usize) -> Vec<u64> {
+    let mut world = World::new(log_bytes);
     for number in 0..clients {
         let encoding = encodings[number / 4 % encodings.len()];
         world.open([">", "trade.*", "quote.BTC", "*.ETH"][number % 4], encoding);
@@ -202,8 +204,11 @@ fn steady(clients: usize, encodings: &[Encoding]) -> Vec<u64> {
 #[test]
 fn publishing_allocates_nothing_whatever_the_number_of_clients() {
     for clients in [0, 10, 1_000, 5_000] {
-        assert_eq!(steady(clients, &[Encoding::Json]), [0; 10], "{clients} clients");
-        assert_eq!(steady(clients, &ENCODINGS), [0; 10], "{clients} clients of all encodings");
+        for bytes in LOG_BYTES {
+            let what = format_args!("{clients} clients, a log of {bytes} bytes");
+            assert_eq!(steady(clients, &[Encoding::Json], bytes), [0; 10], "{what}");
+            assert_eq!(steady(clients, &ENCODINGS, bytes), [0; 10], "{what}, all encodings");
+        }
     }
 }
 
@@ -217,7 +222,7 @@ fn the_counter_sees_what_it_is_for() {
 
 #[test]
 fn an_idle_connection_costs_its_entry_and_its_places_in_two_lists() {
-    let mut world = World::new();
+    let mut world = World::new(LOG_BYTES[0]);
     // Tables double as they grow: measured where both are full, the figure is exact.
     for _ in 0..1_024 {
         world.open(">", Encoding::Json);
