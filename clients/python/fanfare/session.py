@@ -160,11 +160,11 @@ class Session:
 
     def hold(self, patterns: Sequence[str], terms: Terms) -> list[Request]:
         """Another session was granted these: the requests for those that this one lacks."""
-        lacking = [pattern for pattern in patterns if pattern not in self._subscriptions]
+        held = self.subscriptions
+        lacking = [pattern for pattern in patterns if held.get(pattern) != terms]
         for pattern in patterns:
             one = self._subscriptions.setdefault(pattern, _Subscription(pattern, terms))
-            if not self.up:
-                one.terms = terms
+            one.terms = terms
         self._terms_changed()
         if not self.up:
             return []

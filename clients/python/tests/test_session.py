@@ -214,7 +214,7 @@ def test_a_session_takes_over_the_terms_that_another_one_was_given(session: Sess
 def test_what_another_session_was_granted_is_asked_for_where_it_is_missing(
     session: Session,
 ) -> None:
-    subscribe(session, "a.*", 10)
+    subscribe(session, "a.*", 10, Terms(policy="all"))
     (request,) = session.hold(["a.*", "b.*"], Terms(policy="all"))
     assert request.params["channels"] == ["b.*"] and request.automatic
     assert session.hold(["b.*"], Terms(policy="all")) == [], "it is asked for once"

@@ -130,3 +130,26 @@ async def test_new_terms_that_were_given_while_one_was_away_hold_for_it_too() ->
             await feed.subscribe("trade.*", policy="latest")
             given.set()
             assert await asked == "latest"
+
+
+@bounded
+async def test_new_terms_that_one_of_them_had_refused_are_asked_for_there_again() -> None:
+    async def granting(peer: Peer) -> None:
+        await peer.begin()
+        await peer.granted(0, policy="latest")
+        await peer.stay()
+
+    async def refusing(peer: Peer) -> None:
+        await peer.begin()
+        error = {"code": "rate_limited", "message": "later", "retryable": True}
+        await peer.reply(await peer.expect("subscribe"), success=False, error=error)
+        asked.set_result((await peer.granted(0, policy="latest"))["policy"])
+        await peer.stay()
+
+    asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with ScriptedServer(granting) as a, ScriptedServer(refusing) as b:
+        async with fanfare.connect([a.url, b.url]) as feed:
+            await both_up(feed)
+            await feed.subscribe("trade.*", policy="all")
+            await feed.subscribe("trade.*", policy="latest")
+            assert await asked == "latest"
