@@ -136,6 +136,12 @@ impl History {
         self.ticks
     }
 
+    /// Ticks of the slowest tier so far.
+    pub(crate) fn ticks_slowest(&self) -> u32 {
+        let [.., slowest] = self.ticks;
+        slowest
+    }
+
     /// The last `seq`.
     pub(crate) fn head(&self) -> u64 {
         self.events.len() as u64

@@ -268,7 +268,8 @@ impl Ledger {
         let (event, terms) = (history.event(seq), self.terms(number));
         let slot = &history.slots[event.slot];
         let newest = if event.book { slot.snapshot } else { slot.last };
-        if (self.may_conflate(seq, event.book) && newest > seq) || self.is_receipted(seq, history) {
+        let may_conflate = self.may_conflate(seq, event.book);
+        if (may_conflate && newest > seq) || self.is_receipted(seq, history) {
             return;
         }
         // The note that a book was dropped comes where its last dropped event was. Until then the
@@ -280,11 +281,7 @@ impl Ledger {
             "{} ({terms:?}) was never sent: {by} came before it, no receipt covers it, and {} \
              (slow: {:?}, waited: {:?}, newest: {newest})",
             history.describe(seq),
-            if self.may_conflate(seq, event.book) {
-                "nothing replaces it"
-            } else {
-                "it is not conflated"
-            },
+            if may_conflate { "nothing replaces it" } else { "it is not conflated" },
             self.slow,
             self.waited,
         );

@@ -92,8 +92,8 @@ pub(crate) struct Judge {
     recoveries: Vec<Recovery>,
     /// A recovery has begun.
     has_recovered: bool,
-    /// The ticks so far when a set took effect that may have to wait for one.
-    waits_since: Option<[u32; 3]>,
+    /// Ticks of the slowest tier when a set took effect that may have to wait for one.
+    waits_since: Option<u32>,
     /// Some set had terms that sample, whether anything came under them or not.
     samples: bool,
     /// It has everything up to here, which had not come to the shard when it subscribed.
@@ -250,14 +250,17 @@ impl Judge {
         assert_eq!(value["recover"], recover(&cause), "{name}: {value}");
         let missed = value["missed"].as_u64();
         let receipt = Receipt { channels, from, to, missed: missed.unwrap_or(0) };
+        let is_lapse = missed.is_none() && matches!(&*cause, "expired" | "too_old");
+        if is_lapse && self.lapse(&receipt, history) {
+            return;
+        }
         if let Some(recovery) = self.active()
             && recovery.receipt(&receipt, &cause, missed)
         {
             self.totals.receipts_of_recoveries += 1;
-            return self.lapse(&receipt, &cause, history);
+            return;
         }
-        let is_lapse = self.setup.fails_back && matches!(&*cause, "expired" | "too_old");
-        if missed.is_none() && (cause == "slow" || is_lapse) {
+        if missed.is_none() && (cause == "slow" || is_lapse && self.setup.fails_back) {
             return self.overrun(&receipt, history);
         }
         let (channels, missed) = (&receipt.channels, number("missed"));
@@ -450,7 +453,7 @@ impl Judge {
         // What is sampled waits for its tick, and the change for that.
         if self.ledger.samples() || self.samples {
             self.ledger.waited.fall();
-            self.waits_since = Some(history.ticks());
+            self.waits_since = Some(history.ticks_slowest());
         }
         let receipts = u16::try_from(self.ledger.receipts.len()).unwrap();
         for channel in 0..history.channels.len() {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::history::History;
 use super::ledger::{Ledger, Receipt, State};
-use super::terms::{Policy, Terms, matches};
+use super::terms::{Terms, matches};
 
 /// Where a client wants its subscription to begin.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,14 +83,12 @@ impl Recovery {
                 let from = place.unwrap_or(0).min(boundary);
                 for seq in (from + 1..=boundary).filter(|&seq| history.event(seq).channel == number)
                 {
-                    let keyed = history.event(seq).key.is_some();
-                    let latest = terms.of_events(keyed).policy == Policy::Latest;
+                    let latest = terms.conflates_events(history.event(seq).key.is_some());
                     needs.insert(seq, if latest { Need::Newest } else { Need::Must });
                 }
             } else if start.snapshot {
-                let counting = history.counting(number, boundary, |keyed| {
-                    terms.of_events(keyed).policy == Policy::Latest
-                });
+                let conflates = |keyed| terms.conflates_events(keyed);
+                let counting = history.counting(number, boundary, conflates);
                 let new = counting.into_iter().filter(|&seq| seq > since);
                 needs.extend(new.map(|seq| (seq, Need::Newest)));
             }
@@ -110,6 +108,11 @@ impl Recovery {
             receipts: Vec::new(),
             uncounted: Vec::new(),
         })
+    }
+
+    /// The one whose frames come now.
+    pub(super) fn active(all: &mut [Self]) -> Option<&mut Self> {
+        all.iter_mut().rfind(|recovery| recovery.has_begun)
     }
 
     pub(super) fn check_notice(&self, patterns: &[String], is_snapshot: bool) {
@@ -137,7 +140,7 @@ impl Recovery {
         for (number, channel) in history.channels.iter().enumerate() {
             let is_asked_for = self.patterns.iter().any(|pattern| matches(pattern, &channel.name));
             let Some(terms) = terms(number).filter(|_| is_asked_for) else { continue };
-            let conflates = |keyed| terms.of_events(keyed).policy == Policy::Latest;
+            let conflates = |keyed| terms.conflates_events(keyed);
             let counting = history.counting(number, self.boundary, conflates);
             for &seq in counting.iter().filter(|&&seq| seq > self.since) {
                 self.needs.entry(seq).or_insert(Need::May);
@@ -157,20 +160,33 @@ impl Recovery {
         (self.is_turned, self.is_snapshot) = (true, true);
     }
 
-    /// That begins here: from there on only what counts at the boundary comes.
+    /// Whether a receipt of what cannot be read back is this one's, and not of a place that was
+    /// lost before it began.
+    pub(super) fn may_lapse(&self, receipt: &Receipt) -> bool {
+        self.lost.is_none() && receipt.to <= self.boundary
+    }
+
+    /// The rest cannot be read back, from where the receipt begins: of a replay that has turned
+    /// only what counts at the boundary comes, of another one nothing.
     pub(super) fn lapse(
         &mut self,
         receipt: &Receipt,
         history: &History,
         mut terms: impl FnMut(usize) -> Option<Terms>,
     ) {
+        assert!(self.is_turned || !self.is_snapshot, "{receipt:?} within {self:?}");
+        assert_eq!(receipt.to, self.boundary, "{receipt:?}");
+        if !self.is_turned {
+            self.uncounted.push(receipt.clone());
+            self.lapsed_from = Some(receipt.from);
+            return;
+        }
         self.since = receipt.from - 1;
         assert!(self.since >= self.last, "{} came, then {receipt:?}", self.last);
         for (number, channel) in history.channels.iter().enumerate() {
             let Some(terms) = terms(number) else { continue };
-            let counting = history.counting(number, self.boundary, |keyed| {
-                terms.of_events(keyed).policy == Policy::Latest
-            });
+            let conflates = |keyed| terms.conflates_events(keyed);
+            let counting = history.counting(number, self.boundary, conflates);
             let left = self.needs.range_mut(receipt.from..);
             let left = left.filter(|(_, need)| **need != Need::May);
             for (seq, need) in left.filter(|(seq, _)| history.event(**seq).channel == number) {
@@ -230,18 +246,10 @@ impl Recovery {
             return false;
         }
         match (cause, missed) {
-            ("epoch" | "too_old" | "expired" | "ahead", None) if self.lost.is_some() => {
-                let (since, expected) = self.lost.take().expect("it is there");
+            ("epoch" | "too_old" | "expired" | "ahead", None) => {
+                let (since, expected) = self.lost.take().expect("a receipt of a lost place");
                 assert_eq!((receipt.from, receipt.to), (since + 1, self.boundary), "{receipt:?}");
                 assert_eq!(cause, expected, "{receipt:?}");
-            }
-            // Of a replay that cannot go on. Without a snapshot behind it, it is all that is said.
-            ("too_old" | "expired", None) => {
-                assert_eq!(receipt.to, self.boundary, "{receipt:?}");
-                if !self.is_turned {
-                    self.uncounted.push(receipt.clone());
-                    self.lapsed_from = Some(receipt.from);
-                }
             }
             ("forgotten" | "slow", None) => self.uncounted.push(receipt.clone()),
             (_, Some(_)) => self.receipts.push(receipt.clone()),

@@ -21,10 +21,9 @@ impl Judge {
         self.ledger.slow.catch_up(head);
     }
 
-    /// It has read up to where it was level, after so many ticks.
-    pub(crate) fn reach_level(&mut self, head: u64, ticks: [u32; 3]) {
-        let [.., slowest] = ticks;
-        let waits = self.waits_since.is_some_and(|[.., since]| slowest < since + 2);
+    /// It has read up to where it was level, after so many ticks of the slowest tier.
+    pub(crate) fn reach_level(&mut self, head: u64, ticks: u32) {
+        let waits = self.waits_since.is_some_and(|since| ticks < since + 2);
         if self.recoveries.is_empty() && !waits && head >= self.ahead {
             self.waits_since = None;
             self.ledger.waited.catch_up(head);
@@ -95,8 +94,7 @@ impl Judge {
         history: &History,
     ) -> bool {
         let event = history.event(seq);
-        let terms = terms.map(|terms| terms.of_events(event.key.is_some()));
-        let conflates = terms.is_some_and(|terms| terms.policy == Policy::Latest);
+        let conflates = terms.is_some_and(|terms| terms.conflates_events(event.key.is_some()));
         let is_old = history.slots[event.slot].last > seq;
         self.ledger.was_behind() && conflates && is_old && !event.book
     }

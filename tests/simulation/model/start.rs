@@ -74,42 +74,39 @@ impl Judge {
         why.map(str::to_owned)
     }
 
-    /// What was to be read back for a recovery cannot be had, from where its receipt begins.
-    pub(super) fn lapse(&mut self, receipt: &Receipt, cause: &str, history: &History) {
+    /// What was to be read back for a recovery cannot be had, from where the receipt begins; false
+    /// when it says that of no recovery.
+    pub(super) fn lapse(&mut self, receipt: &Receipt, history: &History) -> bool {
+        let active = Recovery::active(&mut self.recoveries);
+        let Some(recovery) = active.filter(|recovery| recovery.may_lapse(receipt)) else {
+            return false;
+        };
+        assert!(self.setup.fails_back, "{}: everything can be read back", self.name);
         let (set, rules) = (&mut self.set, &self.setup.rules);
-        let active = self.recoveries.iter_mut().rfind(|recovery| recovery.has_begun);
-        if matches!(cause, "expired" | "too_old")
-            && let Some(turned) = active.filter(|recovery| recovery.is_turned)
-        {
-            assert!(self.setup.fails_back, "{}: everything can be read back", self.name);
-            turned.lapse(receipt, history, |channel| set.terms(channel, rules, history));
-            self.totals.lapsed += 1;
-        }
+        recovery.lapse(receipt, history, |channel| set.terms(channel, rules, history));
+        self.totals.receipts_of_recoveries += 1;
+        self.totals.lapsed += u64::from(recovery.is_turned);
+        true
     }
 
     /// The recovery whose frames come now.
     pub(super) fn active(&mut self) -> Option<&mut Recovery> {
-        self.recoveries.iter_mut().rfind(|recovery| recovery.has_begun)
+        Recovery::active(&mut self.recoveries)
     }
 
     pub(super) fn recovery(&mut self, kind: &str, value: &Value, seq: u64, history: &History) {
         let patterns = texts(&value["channels"]);
         let (is_begin, is_snapshot) = (kind.ends_with("begin"), kind.starts_with("snapshot"));
-        let is_of_it = |r: &&mut Recovery| Some(r.req_id) == value["req_id"].as_u64();
-        if is_begin
-            && is_snapshot
-            && let Some(replay) = self.recoveries.iter_mut().find(is_of_it).filter(|r| r.has_begun)
-        {
-            assert!(self.setup.fails_back, "{}: begins twice: {value}", self.name);
-            assert_eq!(replay.boundary, seq, "{}: {value}", self.name);
-            replay.turn();
-            return replay.check_notice(&patterns, true);
-        }
-        let mut all = self.recoveries.iter();
-        let at =
-            all.position(|r| r.has_begun != is_begin && Some(r.req_id) == value["req_id"].as_u64());
+        let req_id = value["req_id"].as_u64();
+        let at = self.recoveries.iter().position(|recovery| Some(recovery.req_id) == req_id);
         let at = at.unwrap_or_else(|| panic!("{}: nothing to {kind}: {value}", self.name));
         let recovery = &mut self.recoveries[at];
+        assert!(is_begin || recovery.has_begun, "{}: nothing to {kind}: {value}", self.name);
+        if is_begin && recovery.has_begun {
+            let may_turn = self.setup.fails_back && is_snapshot;
+            assert!(may_turn, "{}: begins twice: {value}", self.name);
+            recovery.turn();
+        }
         recovery.check_notice(&patterns, is_snapshot);
         if is_begin {
             assert_eq!(recovery.boundary, seq, "{}: {value}", self.name);

@@ -98,6 +98,11 @@ impl Terms {
         self
     }
 
+    /// Whether a newer event may stand for one that has a key, or that has none.
+    pub(super) fn conflates_events(self, keyed: bool) -> bool {
+        self.of_events(keyed).policy == Policy::Latest
+    }
+
     fn slowed(mut self, tier_ms: u64) -> Self {
         if self.conflates() && tier_ms > 0 {
             self.interval_ms = self.interval_ms.max(Some(tier_ms));

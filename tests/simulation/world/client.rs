@@ -22,8 +22,8 @@ struct Level {
     bytes: usize,
     /// The last event that there was.
     head: u64,
-    /// Ticks so far.
-    ticks: [u32; 3],
+    /// Ticks of the slowest tier so far.
+    ticks: u32,
 }
 
 pub(super) struct Client {
@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// It waits for nothing, and was sent everything up to `head`.
-    pub(super) fn be_level(&mut self, head: u64, ticks: [u32; 3]) {
+    pub(super) fn be_level(&mut self, head: u64, ticks: u32) {
         self.judge.be_level(head);
         let bytes = self.received + self.socket.len();
         self.levels.push_back(Level { bytes, head, ticks });

@@ -365,7 +365,7 @@ impl World {
         let head = first_held.map_or_else(|| self.history.head(), |event| event.seq - 1);
         for client in &mut self.clients {
             if !client.waiting && !self.shard.is_filling(client.reading.form()) {
-                client.be_level(head, self.history.ticks());
+                client.be_level(head, self.history.ticks_slowest());
             }
         }
     }
