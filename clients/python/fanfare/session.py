@@ -163,8 +163,7 @@ class Session:
         held = self.subscriptions
         lacking = [pattern for pattern in patterns if held.get(pattern) != terms]
         for pattern in patterns:
-            one = self._subscriptions.setdefault(pattern, _Subscription(pattern, terms))
-            one.terms = terms
+            self._subscriptions.setdefault(pattern, _Subscription(pattern, terms)).terms = terms
         self._terms_changed()
         if not self.up:
             return []

@@ -224,13 +224,18 @@ def test_what_another_session_was_granted_is_asked_for_where_it_is_missing(
     assert session.subscriptions == {"a.*": Terms(policy="latest"), "b.*": Terms(policy="all")}
 
 
+def lose(session: Session, first: int, last: int) -> None:
+    """A gap of `a.x` that can be healed, and is to be."""
+    lost = {"from": first, "to": last, "cause": "slow", "recover": "resume"}
+    (gap,) = session.receive(control("gap", channels=["a.x"], **lost))
+    assert isinstance(gap, fanfare.Gap) and session.heal(gap)
+
+
 def test_a_gap_to_be_healed_lowers_the_claim_until_it_is(session: Session) -> None:
     subscribe(session, "a.*", 10)
     ended(session, "a.*", 10)
     session.receive(frame(30, 9, "a.x"))
-    lost = {"from": 21, "to": 29, "cause": "slow", "recover": "resume"}
-    (gap,) = session.receive(control("gap", channels=["a.x"], **lost))
-    assert isinstance(gap, fanfare.Gap) and session.heal(gap)
+    lose(session, 21, 29)
     assert session.position() == 20
     (request,) = session.healing()
     assert request.params["resume"] == {"epoch": "E", "seq": 20}
@@ -260,9 +265,7 @@ def test_what_waits_before_a_gap_that_is_healed_is_still_owed(
     ended(session, "a.*", 10)
     session.receive(frame(180, 9, "a.x"))
     # A receipt overtakes what is older, here a value that waits for its turn.
-    lost = {"from": 195, "to": 600, "cause": "slow", "recover": "resume"}
-    (gap,) = session.receive(control("gap", channels=["a.x"], **lost))
-    assert isinstance(gap, fanfare.Gap) and session.heal(gap)
+    lose(session, 195, 600)
     (request,) = session.healing()
     terms = {"interval_ms": interval_ms} if interval_ms else {}
     granted(session, request.id, "a.*", 600, resumed=True, **terms)

@@ -100,13 +100,14 @@ async def refused_by_one(code: str, *, retryable: bool) -> None:
         await iteration
 
 
+async def granting_new_terms(peer: Peer) -> None:
+    await peer.begin()
+    await peer.granted(0, policy="latest")
+    await peer.stay()
+
+
 @bounded
 async def test_new_terms_that_were_given_while_one_was_away_hold_for_it_too() -> None:
-    async def staying(peer: Peer) -> None:
-        await peer.begin()
-        await peer.granted(0, policy="latest")
-        await peer.stay()
-
     async def leaving(peer: Peer) -> None:
         await peer.begin()
         await asyncio.wait_for(begun.wait(), 10)
@@ -120,7 +121,7 @@ async def test_new_terms_that_were_given_while_one_was_away_hold_for_it_too() ->
 
     begun, given = asyncio.Event(), asyncio.Event()
     asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    async with ScriptedServer(staying) as a, ScriptedServer(leaving, returned) as b:
+    async with ScriptedServer(granting_new_terms) as a, ScriptedServer(leaving, returned) as b:
         async with fanfare.connect([a.url, b.url]) as feed:
             await both_up(feed)
             await feed.subscribe("trade.*", policy="all")
@@ -134,11 +135,6 @@ async def test_new_terms_that_were_given_while_one_was_away_hold_for_it_too() ->
 
 @bounded
 async def test_new_terms_that_one_of_them_had_refused_are_asked_for_there_again() -> None:
-    async def granting(peer: Peer) -> None:
-        await peer.begin()
-        await peer.granted(0, policy="latest")
-        await peer.stay()
-
     async def refusing(peer: Peer) -> None:
         await peer.begin()
         error = {"code": "rate_limited", "message": "later", "retryable": True}
@@ -147,7 +143,7 @@ async def test_new_terms_that_one_of_them_had_refused_are_asked_for_there_again(
         await peer.stay()
 
     asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    async with ScriptedServer(granting) as a, ScriptedServer(refusing) as b:
+    async with ScriptedServer(granting_new_terms) as a, ScriptedServer(refusing) as b:
         async with fanfare.connect([a.url, b.url]) as feed:
             await both_up(feed)
             await feed.subscribe("trade.*", policy="all")
